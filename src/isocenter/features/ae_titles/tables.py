@@ -1,0 +1,44 @@
+"""Who may call, and who tried."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from isocenter.platform.db.types import (
+    BigInt,
+    Text,
+    count,
+    instant,
+    metadata,
+    organization,
+    primary_key,
+    text,
+)
+
+ae_title = sa.Table(
+    "ae_title",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("title", Text, nullable=False),
+    text("description"),
+    instant("created_at_us"),
+    sa.Column("last_seen_at_us", BigInt),
+    text("last_seen_host"),
+    sa.UniqueConstraint("organization_id", "title"),
+)
+
+refused_association = sa.Table(
+    "refused_association",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("calling_ae_title", Text, nullable=False),
+    sa.Column("peer_host", Text, nullable=False),
+    text("called_ae_title"),
+    text("reason"),
+    count("times"),
+    instant("first_at_us"),
+    instant("last_at_us"),
+    sa.UniqueConstraint("organization_id", "calling_ae_title", "peer_host"),
+)

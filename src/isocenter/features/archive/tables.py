@@ -1,0 +1,222 @@
+"""The index: what the archive knows of each object without opening it.
+
+``fragments`` hold a level's attributes as ready DICOM JSON (PS3.18 F.2), one attribute a line, ascending by
+tag: ``"00100010":{"vr":"PN","Value":[…]}``. Since each line begins with its tag, merging two levels is
+sorting their lines, and a query's answer is those lines joined by commas.
+
+``…_key`` columns are folded for case- and accent-insensitive matching (``dicom.person_name.search_key``).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from isocenter.platform.db.types import (
+    BigInt,
+    Flag,
+    Text,
+    count,
+    instant,
+    metadata,
+    organization,
+    primary_key,
+    text,
+)
+
+organization_table = sa.Table(
+    "organization",
+    metadata,
+    primary_key(),
+    sa.Column("slug", Text, nullable=False, unique=True),
+    text("name"),
+    sa.Column("settings", Text, nullable=False, server_default="{}"),
+    instant("created_at_us"),
+)
+
+patient = sa.Table(
+    "patient",
+    metadata,
+    primary_key(),
+    organization(),
+    text("patient_id"),
+    text("issuer"),
+    sa.Column("generated", Flag, nullable=False, server_default="0"),
+    text("name_key"),
+    text("birth_date"),
+    text("sex"),
+    text("fragments"),
+    instant("created_at_us"),
+    instant("updated_at_us"),
+    sa.UniqueConstraint("organization_id", "issuer", "patient_id"),
+    sa.Index(None, "organization_id", "patient_id"),
+    sa.Index(None, "organization_id", "name_key"),
+    sa.Index(None, "organization_id", "birth_date"),
+)
+
+patient_conflict = sa.Table(
+    "patient_conflict",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("patient_pk", BigInt, sa.ForeignKey("patient.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("tag", Text, nullable=False),
+    text("kept"),
+    text("other"),
+    text("sop_instance_uid"),
+    instant("seen_at_us"),
+    sa.UniqueConstraint("organization_id", "patient_pk", "tag", "other"),
+)
+
+study = sa.Table(
+    "study",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("patient_pk", BigInt, sa.ForeignKey("patient.id"), nullable=False),
+    sa.Column("study_instance_uid", Text, nullable=False),
+    text("study_date"),
+    text("study_time"),
+    text("accession_number"),
+    text("study_id"),
+    text("description_key"),
+    text("referring_physician_key"),
+    text("modalities"),  # distinct, ascending, separated by a backslash as in (0008,0061)
+    count("series_count"),
+    count("instance_count"),
+    text("fragments"),
+    instant("created_at_us"),
+    instant("updated_at_us"),
+    sa.UniqueConstraint("organization_id", "study_instance_uid"),
+    sa.Index(None, "organization_id", "patient_pk"),
+    sa.Index(None, "organization_id", "study_date"),
+    sa.Index(None, "organization_id", "accession_number"),
+    sa.Index(None, "organization_id", "updated_at_us"),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("study_pk", BigInt, sa.ForeignKey("study.id"), nullable=False),
+    sa.Column("series_instance_uid", Text, nullable=False),
+    text("modality"),
+    sa.Column("series_number", BigInt),
+    text("series_date"),
+    text("series_time"),
+    text("description_key"),
+    text("body_part_examined"),
+    text("station_name"),
+    text("performing_physician_key"),
+    text("pps_start_date"),
+    text("pps_start_time"),
+    count("instance_count"),
+    text("fragments"),
+    text("merged_digest"),  # of the last patient, study and series attributes merged: equal means nothing new
+    instant("created_at_us"),
+    instant("updated_at_us"),
+    sa.UniqueConstraint("organization_id", "study_pk", "series_instance_uid"),
+    sa.Index(None, "organization_id", "series_instance_uid"),
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("series_pk", BigInt, sa.ForeignKey("series.id"), nullable=False),
+    sa.Column("sop_instance_uid", Text, nullable=False),
+    sa.Column("sop_class_uid", Text, nullable=False),
+    sa.Column("transfer_syntax_uid", Text, nullable=False),
+    sa.Column("instance_number", BigInt),
+    text("content_date"),
+    text("content_time"),
+    sa.Column("number_of_frames", BigInt, nullable=False, server_default="1"),
+    text("fragments"),
+    # The object: ``header_size`` bytes of preamble and file meta information, then the data set;
+    # ``sha256`` is the data set's, so that the same image by another door is known as the same.
+    sa.Column("object_key", Text, nullable=False),
+    sa.Column("size", BigInt, nullable=False),
+    sa.Column("header_size", BigInt, nullable=False),
+    sa.Column("sha256", Text, nullable=False),
+    # Where Pixel Data lies in the object (NULL: none); ``frame_offsets`` for compressed frames.
+    sa.Column("pixel_offset", BigInt),
+    sa.Column("pixel_length", BigInt),
+    text("frame_offsets"),
+    sa.Column("version", BigInt, nullable=False, server_default="1"),
+    sa.Column("current", Flag, nullable=False, server_default="1"),
+    text("door"),
+    text("peer"),
+    instant("received_at_us"),
+    sa.Index(
+        "uq_instance_current_sop_instance_uid",
+        "organization_id",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=sa.text("current = 1"),
+        postgresql_where=sa.text("current = 1"),
+    ),
+    sa.Index(  # earlier versions, looked up by UID
+        "uq_instance_earlier_sop_instance_uid_version",
+        "organization_id",
+        "sop_instance_uid",
+        "version",
+        unique=True,
+        sqlite_where=sa.text("current = 0"),
+        postgresql_where=sa.text("current = 0"),
+    ),
+    sa.Index(None, "series_pk", "instance_number"),
+    sa.Index(None, "object_key"),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("object_key", Text, nullable=False),
+    sa.Column("size", BigInt, nullable=False),
+    sa.Column("header_size", BigInt, nullable=False),
+    sa.Column("sha256", Text, nullable=False),
+    text("transfer_syntax_uid"),
+    sa.Column("problems", Text, nullable=False),  # JSON: [{code, tag, detail, remedy}]
+    sa.Column("known", Text, nullable=False, server_default="{}"),  # DICOM JSON of what could be read
+    text("door"),
+    text("peer"),
+    instant("received_at_us"),
+    count("times_seen"),
+    sa.Column("state", Text, nullable=False, server_default="waiting"),  # waiting | accepted | discarded
+    sa.Column("settled_at_us", BigInt),
+    text("settled_note"),
+    sa.Index(
+        "uq_quarantine_waiting_object_key",
+        "organization_id",
+        "object_key",
+        unique=True,
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    ),
+    sa.Index(None, "object_key"),
+)
+
+change_feed = sa.Table(
+    "change_feed",
+    metadata,
+    primary_key(),
+    organization(),
+    instant("at_us"),
+    sa.Column("kind", Text, nullable=False),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    text("sop_instance_uid"),
+    sa.Column("detail", Text, nullable=False, server_default="{}"),
+    sa.Index(None, "organization_id", "id"),
+)
+
+sweep_mark = sa.Table(
+    "sweep_mark",
+    metadata,
+    organization(),
+    sa.Column("object_key", Text, primary_key=True),
+    instant("marked_at_us"),
+)

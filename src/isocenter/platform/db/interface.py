@@ -1,0 +1,58 @@
+"""What every database offers, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+
+from isocenter.kit.errors import Conflict
+from isocenter.platform.db.sql import Row, Work
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class IntegrityViolation(Conflict):
+    """A unique, foreign-key or check constraint refused the change (SQLSTATE class 23)."""
+
+    default_code = "integrity-violation"
+
+
+class Database(Protocol):
+    """Runs units of work (see :mod:`isocenter.platform.db.sql`), each in one transaction.
+
+    Raises :class:`~isocenter.kit.errors.Unavailable` when the database cannot be reached or stays locked,
+    :class:`~isocenter.kit.errors.OutOfSpace` when its disk is full, :class:`IntegrityViolation`. Whatever is
+    raised, inside the work or by the database, nothing of the unit remains.
+    """
+
+    dialect: Literal["sqlite", "postgresql"]
+
+    async def read(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run ``work(*args, **kwargs)`` on one consistent snapshot; it must not write."""
+        ...
+
+    async def write(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run the work and commit durably. May run it again after a deadlock: no outside effects in it."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers; raises what ``read`` raises."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def one(rows: list[Row]) -> Any:
+    """The first column of the only row expected."""
+    return rows[0][0]

@@ -1,0 +1,334 @@
+"""The index, the change feed, quarantine and the AE registry; one organisation, ``default``."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+BigInt = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Text = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
+Flag = sa.SmallInteger()
+
+
+def upgrade() -> None:
+    op.create_table(
+        "organization",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("slug", Text, nullable=False),
+        sa.Column("name", Text, server_default="", nullable=False),
+        sa.Column("settings", Text, server_default="{}", nullable=False),
+        sa.Column("created_at_us", BigInt, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organization")),
+        sa.UniqueConstraint("slug", name=op.f("uq_organization_slug")),
+    )
+    op.create_table(
+        "ae_title",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("title", Text, nullable=False),
+        sa.Column("description", Text, server_default="", nullable=False),
+        sa.Column("created_at_us", BigInt, nullable=False),
+        sa.Column("last_seen_at_us", BigInt, nullable=True),
+        sa.Column("last_seen_host", Text, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_ae_title_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ae_title")),
+        sa.UniqueConstraint("organization_id", "title", name=op.f("uq_ae_title_organization_id_title")),
+    )
+    op.create_table(
+        "change_feed",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("at_us", BigInt, nullable=False),
+        sa.Column("kind", Text, nullable=False),
+        sa.Column("study_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("series_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("detail", Text, server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_change_feed_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_change_feed")),
+    )
+    op.create_index(
+        op.f("ix_change_feed_organization_id_id"), "change_feed", ["organization_id", "id"], unique=False
+    )
+    op.create_table(
+        "patient",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("patient_id", Text, server_default="", nullable=False),
+        sa.Column("issuer", Text, server_default="", nullable=False),
+        sa.Column("generated", Flag, server_default="0", nullable=False),
+        sa.Column("name_key", Text, server_default="", nullable=False),
+        sa.Column("birth_date", Text, server_default="", nullable=False),
+        sa.Column("sex", Text, server_default="", nullable=False),
+        sa.Column("fragments", Text, server_default="", nullable=False),
+        sa.Column("created_at_us", BigInt, nullable=False),
+        sa.Column("updated_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_patient_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_patient")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "issuer",
+            "patient_id",
+            name=op.f("uq_patient_organization_id_issuer_patient_id"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_patient_organization_id_birth_date"),
+        "patient",
+        ["organization_id", "birth_date"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_patient_organization_id_name_key"), "patient", ["organization_id", "name_key"], unique=False
+    )
+    op.create_index(
+        op.f("ix_patient_organization_id_patient_id"),
+        "patient",
+        ["organization_id", "patient_id"],
+        unique=False,
+    )
+    op.create_table(
+        "quarantine",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("object_key", Text, nullable=False),
+        sa.Column("size", BigInt, nullable=False),
+        sa.Column("header_size", BigInt, nullable=False),
+        sa.Column("sha256", Text, nullable=False),
+        sa.Column("transfer_syntax_uid", Text, server_default="", nullable=False),
+        sa.Column("problems", Text, nullable=False),
+        sa.Column("known", Text, server_default="{}", nullable=False),
+        sa.Column("door", Text, server_default="", nullable=False),
+        sa.Column("peer", Text, server_default="", nullable=False),
+        sa.Column("received_at_us", BigInt, nullable=False),
+        sa.Column("times_seen", BigInt, server_default="0", nullable=False),
+        sa.Column("state", Text, server_default="waiting", nullable=False),
+        sa.Column("settled_at_us", BigInt, nullable=True),
+        sa.Column("settled_note", Text, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_quarantine_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+    )
+    op.create_index(op.f("ix_quarantine_object_key"), "quarantine", ["object_key"], unique=False)
+    op.create_index(
+        "uq_quarantine_waiting_object_key",
+        "quarantine",
+        ["organization_id", "object_key"],
+        unique=True,
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    )
+    op.create_table(
+        "refused_association",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("calling_ae_title", Text, nullable=False),
+        sa.Column("peer_host", Text, nullable=False),
+        sa.Column("called_ae_title", Text, server_default="", nullable=False),
+        sa.Column("reason", Text, server_default="", nullable=False),
+        sa.Column("times", BigInt, server_default="0", nullable=False),
+        sa.Column("first_at_us", BigInt, nullable=False),
+        sa.Column("last_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_refused_association_organization_id_organization"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_refused_association")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "calling_ae_title",
+            "peer_host",
+            name=op.f("uq_refused_association_organization_id_calling_ae_title_peer_host"),
+        ),
+    )
+    op.create_table(
+        "sweep_mark",
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("object_key", Text, nullable=False),
+        sa.Column("marked_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_sweep_mark_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("object_key", name=op.f("pk_sweep_mark")),
+    )
+    op.create_table(
+        "patient_conflict",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("patient_pk", BigInt, nullable=False),
+        sa.Column("tag", Text, nullable=False),
+        sa.Column("kept", Text, server_default="", nullable=False),
+        sa.Column("other", Text, server_default="", nullable=False),
+        sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("seen_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_patient_conflict_organization_id_organization"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["patient_pk"],
+            ["patient.id"],
+            name=op.f("fk_patient_conflict_patient_pk_patient"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_patient_conflict")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "patient_pk",
+            "tag",
+            "other",
+            name=op.f("uq_patient_conflict_organization_id_patient_pk_tag_other"),
+        ),
+    )
+    op.create_table(
+        "study",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("patient_pk", BigInt, nullable=False),
+        sa.Column("study_instance_uid", Text, nullable=False),
+        sa.Column("study_date", Text, server_default="", nullable=False),
+        sa.Column("study_time", Text, server_default="", nullable=False),
+        sa.Column("accession_number", Text, server_default="", nullable=False),
+        sa.Column("study_id", Text, server_default="", nullable=False),
+        sa.Column("description_key", Text, server_default="", nullable=False),
+        sa.Column("referring_physician_key", Text, server_default="", nullable=False),
+        sa.Column("modalities", Text, server_default="", nullable=False),
+        sa.Column("series_count", BigInt, server_default="0", nullable=False),
+        sa.Column("instance_count", BigInt, server_default="0", nullable=False),
+        sa.Column("fragments", Text, server_default="", nullable=False),
+        sa.Column("created_at_us", BigInt, nullable=False),
+        sa.Column("updated_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_study_organization_id_organization")
+        ),
+        sa.ForeignKeyConstraint(["patient_pk"], ["patient.id"], name=op.f("fk_study_patient_pk_patient")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_study")),
+        sa.UniqueConstraint(
+            "organization_id", "study_instance_uid", name=op.f("uq_study_organization_id_study_instance_uid")
+        ),
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_accession_number"),
+        "study",
+        ["organization_id", "accession_number"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_patient_pk"), "study", ["organization_id", "patient_pk"], unique=False
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_study_date"), "study", ["organization_id", "study_date"], unique=False
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_updated_at_us"),
+        "study",
+        ["organization_id", "updated_at_us"],
+        unique=False,
+    )
+    op.create_table(
+        "series",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("study_pk", BigInt, nullable=False),
+        sa.Column("series_instance_uid", Text, nullable=False),
+        sa.Column("modality", Text, server_default="", nullable=False),
+        sa.Column("series_number", BigInt, nullable=True),
+        sa.Column("series_date", Text, server_default="", nullable=False),
+        sa.Column("series_time", Text, server_default="", nullable=False),
+        sa.Column("description_key", Text, server_default="", nullable=False),
+        sa.Column("body_part_examined", Text, server_default="", nullable=False),
+        sa.Column("station_name", Text, server_default="", nullable=False),
+        sa.Column("performing_physician_key", Text, server_default="", nullable=False),
+        sa.Column("pps_start_date", Text, server_default="", nullable=False),
+        sa.Column("pps_start_time", Text, server_default="", nullable=False),
+        sa.Column("instance_count", BigInt, server_default="0", nullable=False),
+        sa.Column("fragments", Text, server_default="", nullable=False),
+        sa.Column("merged_digest", Text, server_default="", nullable=False),
+        sa.Column("created_at_us", BigInt, nullable=False),
+        sa.Column("updated_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_series_organization_id_organization")
+        ),
+        sa.ForeignKeyConstraint(["study_pk"], ["study.id"], name=op.f("fk_series_study_pk_study")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_series")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "study_pk",
+            "series_instance_uid",
+            name=op.f("uq_series_organization_id_study_pk_series_instance_uid"),
+        ),
+    )
+    op.create_index(
+        op.f("ix_series_organization_id_series_instance_uid"),
+        "series",
+        ["organization_id", "series_instance_uid"],
+        unique=False,
+    )
+    op.create_table(
+        "instance",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("series_pk", BigInt, nullable=False),
+        sa.Column("sop_instance_uid", Text, nullable=False),
+        sa.Column("sop_class_uid", Text, nullable=False),
+        sa.Column("transfer_syntax_uid", Text, nullable=False),
+        sa.Column("instance_number", BigInt, nullable=True),
+        sa.Column("content_date", Text, server_default="", nullable=False),
+        sa.Column("content_time", Text, server_default="", nullable=False),
+        sa.Column("number_of_frames", BigInt, server_default="1", nullable=False),
+        sa.Column("fragments", Text, server_default="", nullable=False),
+        sa.Column("object_key", Text, nullable=False),
+        sa.Column("size", BigInt, nullable=False),
+        sa.Column("header_size", BigInt, nullable=False),
+        sa.Column("sha256", Text, nullable=False),
+        sa.Column("pixel_offset", BigInt, nullable=True),
+        sa.Column("pixel_length", BigInt, nullable=True),
+        sa.Column("frame_offsets", Text, server_default="", nullable=False),
+        sa.Column("version", BigInt, server_default="1", nullable=False),
+        sa.Column("current", Flag, server_default="1", nullable=False),
+        sa.Column("door", Text, server_default="", nullable=False),
+        sa.Column("peer", Text, server_default="", nullable=False),
+        sa.Column("received_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_instance_organization_id_organization")
+        ),
+        sa.ForeignKeyConstraint(["series_pk"], ["series.id"], name=op.f("fk_instance_series_pk_series")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_instance")),
+    )
+    op.create_index(op.f("ix_instance_object_key"), "instance", ["object_key"], unique=False)
+    op.create_index(
+        op.f("ix_instance_series_pk_instance_number"),
+        "instance",
+        ["series_pk", "instance_number"],
+        unique=False,
+    )
+    op.create_index(
+        "uq_instance_current_sop_instance_uid",
+        "instance",
+        ["organization_id", "sop_instance_uid"],
+        unique=True,
+        sqlite_where=sa.text("current = 1"),
+        postgresql_where=sa.text("current = 1"),
+    )
+    op.create_index(
+        "uq_instance_earlier_sop_instance_uid_version",
+        "instance",
+        ["organization_id", "sop_instance_uid", "version"],
+        unique=True,
+        sqlite_where=sa.text("current = 0"),
+        postgresql_where=sa.text("current = 0"),
+    )
+    op.execute(
+        "INSERT INTO organization (slug, name, settings, created_at_us)"
+        " VALUES ('default', 'Default', '{}', 0)"
+    )

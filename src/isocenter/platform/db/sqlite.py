@@ -1,0 +1,157 @@
+"""SQLite: one writer thread, a few reader threads, WAL, every commit synced.
+
+The standard library's driver in our own threads, rather than one hop per statement: a unit of work
+visits its thread once. Python's ``sqlite3`` releases the GIL while SQLite works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
+from isocenter.platform.db.interface import IntegrityViolation, P
+from isocenter.platform.db.sql import Call, Work, composed
+
+T = TypeVar("T")
+_READERS = 3
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # an acknowledged object's row must survive a power cut
+    "PRAGMA busy_timeout = 10000",  # another process (import, CLI) may be writing
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA mmap_size = 268435456",
+    "PRAGMA case_sensitive_like = ON",  # as PostgreSQL does; folded columns serve the rest
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+class SqliteDatabase:
+    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-writer")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-reader")
+
+    async def read(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._visit(self._readers, "BEGIN", lambda: work(*args, **kwargs))
+
+    async def write(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        # IMMEDIATE: take the write lock at once instead of failing later on an upgrade from a read.
+        return await self._visit(self._writer, "BEGIN IMMEDIATE", lambda: work(*args, **kwargs))
+
+    async def ping(self) -> None:
+        def select_one() -> Work[None]:
+            yield composed("SELECT 1")()
+
+        await self.read(select_one)
+
+    async def close(self) -> None:
+        def close_all() -> None:
+            self._readers.shutdown(wait=True)
+            self._writer.shutdown(wait=True)
+            for connection in self._connections:
+                connection.close()
+
+        await asyncio.get_running_loop().run_in_executor(None, close_all)
+
+    async def _visit(
+        self,
+        executor: ThreadPoolExecutor,
+        begin: str,
+        start: Callable[[], Work[T]],
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        # Shielded: a cancelled waiter must not leave its transaction half done on the writer's thread.
+        return await asyncio.shield(loop.run_in_executor(executor, self._transact, begin, start))
+
+    def _transact(self, begin: str, start: Callable[[], Work[T]]) -> T:
+        try:
+            connection = self._connection()
+            connection.execute(begin)
+            try:
+                result = _drive(connection, start())
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            connection.row_factory = sqlite3.Row
+            for pragma in _PRAGMAS:
+                connection.execute(pragma)
+            self._local.connection = connection
+            self._connections.append(connection)
+        return connection
+
+
+def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
+    """Answer each call the work yields until it returns."""
+    rows: list[Any] = []
+    try:
+        call = next(work)
+        while True:
+            try:
+                if isinstance(call, Call):
+                    rows = connection.execute(call.sql.sqlite, call.sql.sqlite_params(call.params)).fetchall()
+                else:
+                    connection.executemany(call.sql.sqlite, call.rows)
+                    rows = []
+            except sqlite3.IntegrityError as error:
+                call = work.throw(_translated(error))
+            else:
+                call = work.send(rows)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    finally:
+        work.close()
+
+
+def _translated(error: sqlite3.Error) -> IsocenterError:
+    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    if isinstance(error, sqlite3.IntegrityError):
+        return IntegrityViolation(f"The database refused the change ({name}).")
+    if name.startswith("SQLITE_FULL"):
+        return OutOfSpace(
+            "The disk that holds the database is full.", remedy="Free space on the data folder's disk."
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Unavailable(
+            "The database stayed locked by another process.",
+            remedy="End the process that holds isocenter.db open, or wait for it.",
+            retry_after_s=5,
+        )
+    return Unavailable(
+        f"The database cannot be used ({name}).",
+        remedy="Run 'isocenter doctor'; it names what is wrong with the data folder.",
+        retry_after_s=30,
+    )
