@@ -34,7 +34,7 @@ from isocenter.dicom.character_sets import (
 # VRs where a backslash is an ordinary character, not a delimiter of values (PS3.5 §6.2).
 SINGLE_VALUED = frozenset({"LT", "ST", "UR", "UT"})
 # VRs whose leading blanks are significant too (PS3.5 Table 6.2-1); all others lose them.
-_LEADING_BLANKS_COUNT = frozenset({"LT", "ST", "UT", "UC", "PN"})
+LEADING_BLANKS_COUNT = frozenset({"LT", "ST", "UT", "UC", "PN"})
 # VRs that (0008,0005) applies to; the others are in the default repertoire.
 CHARSET_DEPENDENT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 
@@ -45,7 +45,7 @@ _STAND_ALONE = (UTF_8, GB18030, GBK)
 
 
 def _trim(text: str, vr: str) -> str:
-    return text.rstrip(_PADDING) if vr in _LEADING_BLANKS_COUNT else text.strip(_PADDING)
+    return text.rstrip(_PADDING) if vr in LEADING_BLANKS_COUNT else text.strip(_PADDING)
 
 
 def _delimiters(vr: str) -> str:
@@ -85,7 +85,7 @@ class TextDecoder:
         """The whole value, backslashes included, without the padding that ``vr`` makes insignificant."""
         if value.isascii() and ESC not in value:
             text = value.decode("ascii")
-            return text.rstrip(_PADDING) if vr in _LEADING_BLANKS_COUNT else text.strip(_PADDING)
+            return text.rstrip(_PADDING) if vr in LEADING_BLANKS_COUNT else text.strip(_PADDING)
         return _trim("\\".join(self._decode_values(value, vr)), vr)
 
     def decode_multi(self, value: bytes, vr: str) -> list[str]:
