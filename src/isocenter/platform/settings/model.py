@@ -1,0 +1,261 @@
+"""The one table of settings. Everything else is derived from it: the keys of ``isocenter.toml``, the
+``ISOCENTER_…`` variables, the flags of the command line and docs/configuration.md."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from isocenter.kit.sizes import format_bytes, parse_bytes
+
+ENVIRONMENT_PREFIX = "ISOCENTER_"
+
+
+def _size(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+def _size_or_none(value: object) -> object:
+    return None if value == "" else _size(value)
+
+
+def _ae_title(value: str) -> str:
+    """An AE value: 1 to 16 characters of the default repertoire without backslash or control characters,
+    leading and trailing spaces without meaning (PS3.5 §6.2)."""
+    title = value.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", title):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return title
+
+
+def _host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", value):
+            raise ValueError(
+                "an address to listen on is an IP address or a host name: 127.0.0.1, 0.0.0.0, ::"
+            ) from None
+    return value
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and urlsplit(value).scheme not in schemes:
+            raise ValueError(f"should begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+OptionalSize = Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_size_or_none)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+DatabaseUrl = Annotated[str, _url("sqlite", "postgresql", "postgres")]
+StorageUrl = Annotated[str, _url("file", "memory", "s3", "gs", "az")]
+WebUrl = Annotated[str, _url("http", "https")]
+
+
+def setting(default: Any, group: str, says: str, *, secret: bool = False) -> Any:
+    """One row of the table. ``secret`` values are masked wherever they are shown and have no flag, since
+    every user of a machine can read the command lines of its processes."""
+    return Field(
+        default=default,
+        description=says,
+        json_schema_extra={"group": group, "secret": secret},
+        repr=not secret,
+    )
+
+
+PLACES = "Places"
+DOORS = "Doors"
+DICOM = "DICOM network"
+INGEST = "What is accepted"
+LIMITS = "Limits"
+HOUSEKEEPING = "Housekeeping"
+LOGS = "Logs"
+
+
+class Settings(BaseModel):
+    """Values are checked and converted: sizes are bytes, times are seconds, paths are :class:`Path`.
+
+    ``database_url`` and the like may be empty; code reads their ``…_or_default`` twins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    data_dir: Path = setting(Path("data"), PLACES, "Folder for everything that is kept; made if missing")
+    database_url: DatabaseUrl = setting(
+        "", PLACES, "sqlite:///path or postgresql://user:password@host/name; empty: SQLite in the data folder"
+    )
+    storage_url: StorageUrl = setting(
+        "", PLACES, "file:///path, s3://bucket/prefix, gs://… or az://…; empty: objects in the data folder"
+    )
+    storage_endpoint: WebUrl = setting("", PLACES, "URL of the S3 service where it is not Amazon's")
+    storage_public_endpoint: WebUrl = setting(
+        "", PLACES, "URL under which browsers reach the S3 service, for signed links; empty: the endpoint"
+    )
+    storage_region: str = setting("", PLACES, "Region of the bucket")
+    storage_access_key: str = setting("", PLACES, "Access key of the object store", secret=True)
+    storage_secret_key: SecretStr = setting(
+        SecretStr(""), PLACES, "Secret key of the object store", secret=True
+    )
+    spool_dir: Path | Literal[""] = setting(
+        "", PLACES, "Folder for large objects on their way in; empty: spool/ in the data folder"
+    )
+
+    bind: Annotated[str, AfterValidator(_host)] = setting(
+        "127.0.0.1", DOORS, "Address to listen on; 0.0.0.0 opens both doors to the network"
+    )
+    http_port: Port = setting(8080, DOORS, "Port for HTTP and DICOMweb; 0 takes any free one")
+    dicom_port: Port = setting(11112, DOORS, "Port for DIMSE; 0 takes any free one")
+    public_url: WebUrl = setting(
+        "", DOORS, "URL that others reach this server by, where a proxy stands in between"
+    )
+
+    ae_title: Annotated[str, AfterValidator(_ae_title)] = setting("ISOCENTER", DICOM, "Our own AE title")
+    calling_ae_titles: Literal["registered", "any"] = setting(
+        "registered", DICOM, "Who may call: AE titles that were registered, or any; loopback always may"
+    )
+    accept_unknown_sop_classes: bool = setting(
+        False, DICOM, "Store objects of SOP classes that the standard does not list (private ones too)"
+    )
+    dimse_max_pdu: Annotated[int, BeforeValidator(_size), Field(ge=4096, le=1 << 24)] = setting(
+        128 << 10, DICOM, "Longest P-DATA PDU that we accept"
+    )
+    dimse_max_associations: Annotated[int, Field(ge=1)] = setting(
+        200, DICOM, "Associations open at once; further ones are rejected for now"
+    )
+    dimse_artim_timeout_s: Seconds = setting(
+        30.0, DICOM, "Seconds that a peer may take to ask for or to end an association (ARTIM, PS3.8 §9.1.5)"
+    )
+    dimse_idle_timeout_s: Seconds = setting(60.0, DICOM, "Seconds of silence after which we abort")
+    dicom_tls_cert: Path | Literal[""] = setting(
+        "", DICOM, "Certificate chain (PEM); makes the DIMSE port speak TLS"
+    )
+    dicom_tls_key: Path | Literal[""] = setting("", DICOM, "Private key of that certificate (PEM)")
+    dicom_tls_ca: Path | Literal[""] = setting(
+        "", DICOM, "Authorities (PEM); when set, callers must show a certificate of one of them"
+    )
+
+    validation: Literal["strict", "standard", "lenient"] = setting(
+        "standard", INGEST, "How much of the standard an object must keep to; what fails is quarantined"
+    )
+    conflict_policy: Literal["reject", "keep-first", "replace", "keep-both"] = setting(
+        "reject", INGEST, "What other bytes under a SOP Instance UID that is already here get"
+    )
+    batch_policy: Literal["accept-valid", "all-or-nothing"] = setting(
+        "accept-valid", INGEST, "Whether one bad object refuses the whole STOW request or upload"
+    )
+    max_object_size: OptionalSize = setting(None, INGEST, "Largest object that is accepted; empty: no limit")
+
+    memory_budget: Annotated[int, BeforeValidator(_size), Field(ge=1 << 20)] = setting(
+        256 << 20, LIMITS, "Memory for objects on their way in, all senders together; beyond it they wait"
+    )
+    spool_threshold: Size = setting(
+        16 << 20, LIMITS, "Objects larger than this go through a file instead of memory"
+    )
+    min_free_disk: Size = setting(
+        1 << 30, LIMITS, "Below this much free space senders hear that we are out of space"
+    )
+
+    sweep_interval_s: Seconds = setting(
+        3600.0, HOUSEKEEPING, "Seconds between two sweeps for orphaned objects"
+    )
+    sweep_grace_s: Seconds = setting(
+        86400.0, HOUSEKEEPING, "Age in seconds below which an object without an index entry is left alone"
+    )
+
+    log_format: Literal["text", "json"] = setting("text", LOGS, "One line of text or of JSON per event")
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", LOGS, "Least severe level shown"
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.http_port == self.dicom_port != 0:
+            raise ValueError(f"http_port and dicom_port are both {self.http_port}; they need one each")
+        if (self.dicom_tls_cert == "") != (self.dicom_tls_key == ""):
+            raise ValueError("dicom_tls_cert and dicom_tls_key go together: set both or neither")
+        if self.dicom_tls_ca != "" and self.dicom_tls_cert == "":
+            raise ValueError("dicom_tls_ca needs dicom_tls_cert and dicom_tls_key: set all three")
+        if self.spool_threshold > self.memory_budget:
+            raise ValueError(
+                f"spool_threshold ({format_bytes(self.spool_threshold)}) is above memory_budget "
+                f"({format_bytes(self.memory_budget)}); no object of that size could ever be let in"
+            )
+        return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Masked as everywhere: a settings object in a traceback gives nothing away."""
+        return ((name, shown(name, getattr(self, name))) for name in Settings.model_fields)
+
+    @property
+    def data_folder(self) -> Path:
+        """``data_dir``, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def database_url_or_default(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_folder / 'isocenter.db'}"
+
+    @property
+    def storage_url_or_default(self) -> str:
+        return self.storage_url or f"file://{self.data_folder / 'objects'}"
+
+    @property
+    def spool_folder(self) -> Path:
+        return Path(self.spool_dir).expanduser().absolute() if self.spool_dir else self.data_folder / "spool"
+
+    @property
+    def public_url_or_default(self) -> str:
+        """Without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = "localhost" if self.bind in {"0.0.0.0", "::"} else self.bind  # noqa: S104
+        return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
+
+
+def group_of(name: str) -> str:
+    return str(_extra(name)["group"])
+
+
+def is_secret(name: str) -> bool:
+    return bool(_extra(name)["secret"])
+
+
+def is_size(name: str) -> bool:
+    """Whether the value is a number of bytes, which people read and write with a unit."""
+    return any(
+        isinstance(part, BeforeValidator) and part.func in {_size, _size_or_none}
+        for part in Settings.model_fields[name].metadata
+    )
+
+
+def _extra(name: str) -> dict[str, Any]:
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra
+
+
+def shown(name: str, value: object) -> str:
+    """A value as a person reads it: sizes with a unit, secrets and the passwords in URLs masked."""
+    if is_secret(name):
+        bare = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return "********" if bare else ""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if is_size(name) and isinstance(value, int):
+        return format_bytes(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
