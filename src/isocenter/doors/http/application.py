@@ -1,0 +1,84 @@
+"""The HTTP application: the frame, health, the starting page, and whatever doors are mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version
+
+import orjson
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from isocenter.doors.http.frame import Frame
+from isocenter.doors.http.health import health_routes
+from isocenter.doors.http.services import HttpServices
+from isocenter.kit.errors import InvalidInput
+
+
+def create_app(
+    services: HttpServices,
+    *,
+    routers: Sequence[APIRouter] = (),
+    mounts: Mapping[str, ASGIApp] | None = None,
+    object_prefixes: Sequence[str] = ("/dicom-web/studies",),
+) -> FastAPI:
+    """The application that uvicorn serves.
+
+    ``routers`` are the JSON API's (each with its own prefix); ``mounts`` are whole doors by path, such as
+    ``{"/dicom-web": dicomweb_door(…)}``, tried before every other route. ``object_prefixes``: see `Frame`.
+    """
+    mounts = mounts or {}
+    app = FastAPI(
+        title="Isocenter",
+        version=version("isocenter"),
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # both pages load scripts from a foreign host, which our content policy forbids
+        redoc_url=None,
+    )
+    app.router.redirect_slashes = False  # a redirected POST would send its objects twice
+    app.router.routes[:0] = [Mount(path, app=door) for path, door in mounts.items()]
+    app.router.routes.extend([*health_routes(services), Route("/", _start(tuple(mounts)))])
+    for router in routers:
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _reraise)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_middleware(
+        Frame, limits=services.limits, clock=services.clock, object_prefixes=tuple(object_prefixes)
+    )
+    return app
+
+
+async def _reraise(_: Request, error: Exception) -> Response:
+    """The framework's own refusals become problem documents in the frame, as all others."""
+    raise error
+
+
+async def _invalid_parameters(_: Request, error: Exception) -> Response:
+    """Names the fields, never their values: those may be a patient's."""
+    assert isinstance(error, RequestValidationError)
+    places = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+    raise InvalidInput(
+        "The request's parameters are not valid: " + "; ".join(places), code="invalid-parameters"
+    ) from None
+
+
+def _start(doors: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
+    body = orjson.dumps(
+        {
+            "name": "Isocenter",
+            "version": version("isocenter"),
+            "doors": list(doors),
+            "api": "/api/openapi.json",
+            "health": ["/health/live", "/health/ready"],
+        }
+    )
+
+    async def start(_: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return start

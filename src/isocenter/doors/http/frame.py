@@ -1,0 +1,215 @@
+"""Around every request: trace id, limits, errors as problem documents, security headers, access log.
+
+Pure ASGI: the busiest routes answer in half a millisecond, a middleware that builds request and
+response objects would cost a tenth of that. No patient data is logged: the query string may hold names and is
+left out, of an unexpected exception only its type and where it was raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from isocenter.doors.http.problems import problem
+from isocenter.doors.http.refusals import BodyTooLarge, MethodNotAllowed, NoSuchPage, RequestTimeout
+from isocenter.doors.http.services import HttpLimits
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import InternalError, InvalidInput, IsocenterError, Unauthenticated
+
+log = structlog.get_logger("isocenter.http")
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_PATH_CHARS_MAX = 300
+_CLIENT_CLOSED = 499  # nginx's number for the log line; nobody receives it
+_STACK_FRAMES_MAX = 20
+
+# Answers hold patient data: no cache may keep them and no page may embed them (OWASP REST security).
+_SECURITY = {
+    b"cache-control": b"no-store",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Frame:
+    """``object_prefixes`` are the paths under which a body may be as large as its objects are."""
+
+    def __init__(
+        self, app: ASGIApp, *, limits: HttpLimits, clock: Clock, object_prefixes: Sequence[str] = ()
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._clock = clock
+        self._object_prefixes = tuple(object_prefixes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._limits, self._bytes_max(scope))
+        started_s = self._clock.monotonic_s()
+        try:
+            exchange.check_declared_length()
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # the last line of defence
+            await exchange.fail(error)
+        finally:
+            exchange.log(self._clock.monotonic_s() - started_s)
+
+    def _bytes_max(self, scope: Scope) -> int | None:
+        if scope["path"].startswith(self._object_prefixes):
+            return self._limits.object_body_bytes_max
+        return self._limits.body_bytes_max
+
+
+class _Exchange:
+    """One request and its answer on their way through the frame."""
+
+    __slots__ = (
+        "_bytes_max",
+        "_limits",
+        "_receive",
+        "_received_bytes",
+        "_scope",
+        "_send",
+        "_sent_bytes",
+        "_status",
+        "trace_id",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: HttpLimits, bytes_max: int | None
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._bytes_max = bytes_max
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._status = 0
+        self.trace_id = _trace_id(scope)
+        scope.setdefault("state", {})["trace_id"] = self.trace_id
+
+    def check_declared_length(self) -> None:
+        """Refuse at once what says itself that it is too large."""
+        if self._bytes_max is None:
+            return
+        for name, value in self._scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._bytes_max:
+                raise BodyTooLarge(self._bytes_max)
+
+    async def receive(self) -> Message:
+        if self._status:  # the answer has begun: this waits for the client to leave, however long that takes
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._limits.body_silence_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(self._limits.body_silence_s) from None
+        self._received_bytes += len(message.get("body", b""))
+        if self._bytes_max is not None and self._received_bytes > self._bytes_max:
+            raise BodyTooLarge(self._bytes_max)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = list(message.get("headers", ()))
+            present = {name for name, _ in headers}
+            headers.extend(pair for pair in _SECURITY.items() if pair[0] not in present)
+            headers.append((b"x-trace-id", self.trace_id.encode()))
+            message["headers"] = headers
+        else:
+            self._sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        if isinstance(error, ClientDisconnect):
+            self._status = self._status or _CLIENT_CLOSED
+            return
+        typed = _typed(error)
+        if isinstance(typed, InternalError):
+            log.error(
+                "http.fault",
+                trace_id=self.trace_id,
+                error=type(error).__name__,
+                stack="".join(traceback.format_tb(error.__traceback__)[-_STACK_FRAMES_MAX:]),
+            )
+        else:
+            log.info("http.problem", trace_id=self.trace_id, code=typed.code, detail=typed.detail)
+        if self._status:
+            # Too late for a status: returning now makes the server cut the connection, so that the client
+            # sees an incomplete answer instead of a wrong one.
+            return
+        status, headers, body = problem(typed, self.trace_id)
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        pairs.append((b"content-length", str(len(body)).encode()))
+        if self._body_unread:
+            pairs.append((b"connection", b"close"))
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": body})
+
+    @property
+    def _body_unread(self) -> bool:
+        """A request with a body that fails is answered early; the rest of its body is not waited for."""
+        return self._scope["method"] not in {"GET", "HEAD", "DELETE", "OPTIONS"}
+
+    def log(self, duration_s: float) -> None:
+        client = self._scope.get("client")
+        log.info(
+            "http.request",
+            method=self._scope["method"],
+            path=self._scope["path"][:_PATH_CHARS_MAX],
+            status=self._status,
+            ms=round(duration_s * 1000, 2),
+            received_bytes=self._received_bytes,
+            sent_bytes=self._sent_bytes,
+            client=client[0] if client else "",
+            trace_id=self.trace_id,
+        )
+
+
+def _trace_id(scope: Scope) -> str:
+    """The caller's (W3C Trace Context) or a new one: 32 hexadecimal digits."""
+    for name, value in scope["headers"]:
+        if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
+            return match[1].decode()
+    return secrets.token_hex(16)
+
+
+def _typed(error: Exception) -> IsocenterError:
+    """Whatever was raised as one of our own errors; nothing of a foreign message reaches the user."""
+    if isinstance(error, IsocenterError):
+        return error
+    if isinstance(error, HTTPException):
+        return _of_framework(error)
+    return InternalError(
+        "Something went wrong inside the server.",
+        remedy="Try again; if it stays, tell the operator the trace_id: the log has the details.",
+    )
+
+
+def _of_framework(error: HTTPException) -> IsocenterError:
+    headers: dict[str, Any] = dict(error.headers or {})
+    match error.status_code:
+        case 404:
+            return NoSuchPage()
+        case 405:
+            return MethodNotAllowed("This method", headers.get("Allow", ""))
+        case 401:
+            return Unauthenticated("Nobody is signed in.")
+        case status if status < 500:
+            return InvalidInput("The request breaks a rule of HTTP.")
+        case _:
+            return InternalError("Something went wrong inside the server.")

@@ -1,0 +1,86 @@
+"""Errors as RFC 9457 problem documents: one total table from kinds to HTTP statuses.
+
+A raise site never decides about the wire; it raises a typed error of ``kit.errors`` and this module
+says it in HTTP. What a user reads: ``title`` (the status in words), ``detail`` (what happened), ``remedy``
+(what to do), ``code`` (stable, for programs), ``trace_id`` (to find the log line).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, assert_never
+
+import orjson
+
+from isocenter.kit.errors import IsocenterError, Kind
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:isocenter:problem:"
+_RETRY_AFTER_DEFAULT_S = 5
+
+
+def http_status(kind: Kind) -> int:  # noqa: PLR0911 - one line per kind, proved total by mypy
+    """The HTTP status of each kind of failure (RFC 9110 §15)."""
+    match kind:
+        case Kind.INVALID:
+            return 400
+        case Kind.UNAUTHENTICATED:
+            return 401
+        case Kind.FORBIDDEN:
+            return 403
+        case Kind.NOT_FOUND:
+            return 404
+        case Kind.CONFLICT:
+            return 409
+        case Kind.TOO_LARGE:
+            return 413
+        case Kind.UNSUPPORTED:
+            return 501
+        case Kind.BUSY | Kind.UNAVAILABLE | Kind.OUT_OF_SPACE:
+            # A full disk is 503 too (PS3.18 Table 8.5-1 knows no 507): the sender keeps what it has.
+            return 503
+        case Kind.INTERNAL:
+            return 500
+    assert_never(kind)
+
+
+# RFC 9110 says more with these than 501 does; the raise site names the case, this table the status.
+_STATUS_BY_CODE = {
+    "method-not-allowed": 405,
+    "not-acceptable": 406,
+    "request-timeout": 408,
+    "unsupported-media-type": 415,
+    "headers-too-large": 431,
+}
+
+
+def status_of(error: IsocenterError) -> int:
+    return _STATUS_BY_CODE.get(error.code) or http_status(error.kind)
+
+
+def problem(error: IsocenterError, trace_id: str, *, instance: str = "") -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body that tell a user of this error."""
+    status = status_of(error)
+    document: dict[str, Any] = {
+        "type": _TYPE_PREFIX + error.code,
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.detail,
+        "code": error.code,
+        "trace_id": trace_id,
+    }
+    if error.remedy:
+        document["remedy"] = error.remedy
+    if instance:
+        document["instance"] = instance
+    headers = {"content-type": MEDIA_TYPE}
+    if status == 503:
+        headers["retry-after"] = str(error.retry_after_s or _RETRY_AFTER_DEFAULT_S)
+    if extra := getattr(error, "headers", None):
+        headers.update(_lowered(extra))
+    return status, headers, orjson.dumps(document)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

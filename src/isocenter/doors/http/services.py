@@ -1,0 +1,34 @@
+"""What the HTTP doors need, handed in by whoever composes the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from isocenter.kit.clock import Clock, SystemClock
+from isocenter.platform.db.interface import Database
+from isocenter.platform.storage.interface import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds on one request; the defaults suit a hospital's network.
+
+    ``body_bytes_max`` holds for every route but those that take objects (``object_body_bytes_max``; None:
+    unbounded, memory stays flat all the same). ``body_silence_s``: how long a body may pause.
+    """
+
+    body_bytes_max: int = 1 << 20
+    object_body_bytes_max: int | None = None
+    body_silence_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpServices:
+    """``public_url`` (no trailing slash) is how the world reaches this server; empty: as the request says."""
+
+    database: Database
+    store: ObjectStore
+    organization_id: int = 1
+    public_url: str = ""
+    limits: HttpLimits = field(default_factory=HttpLimits)
+    clock: Clock = field(default_factory=SystemClock)
