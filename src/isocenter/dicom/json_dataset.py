@@ -181,7 +181,7 @@ class _Reader:
 
 
 def _tag(key: str, pointer: str) -> int:
-    if not (isinstance(key, str) and _TAG.fullmatch(key)):
+    if not _TAG.fullmatch(key):
         raise _wrong("a name is not a tag of eight hexadecimal digits", pointer)
     return int(key, 16)
 

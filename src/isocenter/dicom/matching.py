@@ -1,8 +1,8 @@
 """What a matching key asks for (PS3.4 C.2.2.2), as values that C-FIND and QIDO-RS share.
 
 Case: person names match without regard to case and accents, by way of `person_name.search_key`
-(C.2.2.2.1 and C.2.2.2.4 allow that for PN alone). All other text matches exactly, case included. Blanks that the VR
-makes insignificant never count. Dates and times match by meaning, not by spelling.
+(C.2.2.2.1 and C.2.2.2.4 allow that for PN alone). All other text matches exactly, case included. Blanks that
+the VR makes insignificant never count. Dates and times match by meaning, not by spelling.
 
 A person name without ``=`` in the key matches where any one of the three groups does; a key with groups
 matches group by group, an empty one matching anything.
@@ -37,7 +37,7 @@ _LIKE_SPECIAL = re.compile(r"([\\%_])")
 class Universal:
     """C.2.2.2.3: an empty key, and ``*`` alone, match every entity."""
 
-    def matches(self, text: str) -> bool:  # noqa: ARG002 - one signature for all kinds
+    def matches(self, text: str) -> bool:
         return True
 
 
@@ -209,7 +209,7 @@ def _candidates(vr: str, text: str, key: str) -> tuple[str, ...]:
 
 
 def _glob(parts: tuple[str, ...], text: str) -> bool:
-    """Wild card matching; after a mismatch only the last ``*`` takes one character more, never an earlier one.
+    """Wild card matching; after a mismatch only the last ``*`` takes one character more.
 
     An earlier one need not: what stands between two stars is best matched as far left as it can be.
     """
@@ -217,11 +217,11 @@ def _glob(parts: tuple[str, ...], text: str) -> bool:
     at = position = 0
     star, star_position = -1, 0
     while position < len(text):
-        token = pattern[at] if at < len(pattern) else ""
-        if token == "*":
+        wanted = pattern[at] if at < len(pattern) else ""
+        if wanted == "*":
             star, star_position = at, position
             at += 1
-        elif token and token in ("?", text[position]):
+        elif wanted and wanted in ("?", text[position]):
             at += 1
             position += 1
         elif star >= 0:
@@ -229,4 +229,4 @@ def _glob(parts: tuple[str, ...], text: str) -> bool:
             at, position = star + 1, star_position
         else:
             return False
-    return all(token == "*" for token in pattern[at:])
+    return all(wanted == "*" for wanted in pattern[at:])
