@@ -6,7 +6,7 @@ The entries are pydicom's; it is imported at the first look-up, because importin
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from isocenter.kit.errors import InvalidInput
@@ -28,7 +28,7 @@ _HEX_TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?", re.ASCII)
 
 
 def tag_of(attribute: str) -> int:
-    """The tag of a keyword (``PatientName``) or of its digits (``00100010``, ``0010,0010``, in parentheses too).
+    """The tag of a keyword (``PatientName``) or of its digits (``00100010``, ``(0010,0010)``).
 
     Raises :class:`InvalidInput` with code ``unknown-attribute`` for what is neither.
     """
@@ -40,7 +40,7 @@ def tag_of(attribute: str) -> int:
         raise InvalidInput(
             f"No attribute is called {attribute[:64]!r}",
             code="unknown-attribute",
-            remedy="Use a keyword of PS3.6 such as PatientName, or eight hexadecimal digits such as 00100010.",
+            remedy="Use a keyword of PS3.6 such as PatientName, or hexadecimal digits such as 00100010.",
         )
     return tag
 
@@ -100,8 +100,10 @@ def _entry(tag: int) -> Entry | None:
 @cache
 def _dictionary() -> tuple[Mapping[int, Entry], Callable[[int], Entry | None]]:
     from pydicom import datadict
+    from pydicom._dicom_dict import DicomDictionary
 
-    @cache
+    # Bounded: which tags are asked for is up to whoever sent the data.
+    @lru_cache(maxsize=4096)
     def repeating_group(group_and_number: int) -> Entry | None:
         """50xx, 60xx and the few other repeating entries (PS3.5 §7.6)."""
         try:
@@ -109,7 +111,7 @@ def _dictionary() -> tuple[Mapping[int, Entry], Callable[[int], Entry | None]]:
         except KeyError:
             return None
 
-    return datadict.DicomDictionary, repeating_group
+    return DicomDictionary, repeating_group
 
 
 @cache

@@ -1,4 +1,4 @@
-"""All transfer syntaxes of PS3.6 table A-1, retired ones too, and one private syntax still met in archives."""
+"""All transfer syntaxes of PS3.6 table A-1, retired ones too, and one private one still met."""
 
 from __future__ import annotations
 

@@ -1,0 +1,202 @@
+"""Where sequences of undefined length and encapsulated Pixel Data end, found without recursion."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from itertools import repeat
+from typing import NamedTuple
+
+from isocenter.dicom.encoding import (
+    ENCODINGS,
+    ITEM,
+    ITEM_DELIMITER,
+    SEQUENCE_DELIMITER,
+    UNDEFINED_LENGTH,
+    Buffer,
+    Encoding,
+    odd_header,
+)
+from isocenter.dicom.scan_limits import (
+    MALFORMED,
+    TOO_DEEP,
+    TOO_LARGE_HEADER,
+    TRUNCATED,
+    ScanError,
+    ScanLimits,
+)
+
+
+class Fragments(NamedTuple):
+    """Encapsulated Pixel Data (PS3.5 A.4): ``offset`` and ``length`` span the items without the delimiter.
+
+    ``offsets`` and ``lengths`` are those of the fragments' bytes, the Basic Offset Table left out.
+    ``basic_offset_table`` counts from the first fragment's item tag; empty where the item is.
+    """
+
+    length: int
+    offsets: array[int]
+    lengths: array[int]
+    basic_offset_table: array[int]
+    after: int
+
+
+def skip_undefined(
+    data: Buffer, pos: int, encoding: Encoding, *, tag: int, limits: ScanLimits, unlabelled: bool = False
+) -> tuple[int, int]:
+    """Where the content of the sequence of undefined length at ``pos`` ends, and what follows starts.
+
+    ``pos`` is the first item; ``encoding`` that of the data set. ``unlabelled``: the sequence has VR UN.
+    Fragments of encapsulated data are items too. Raises :class:`ScanError`.
+    """
+    end = len(data)
+    skipper = _Skipper(data, encoding, limits, unlabelled=unlabelled)
+    stack = skipper.stack
+    start = pos
+    try:
+        for _ in repeat(None, limits.elements_max):
+            pos = skipper.step(pos)
+            if pos > end:
+                raise ScanError(TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=pos)
+            if not stack:
+                return pos - 8, pos
+    except struct.error:
+        raise ScanError(
+            TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=end + 1
+        ) from None
+    raise ScanError(TOO_LARGE_HEADER, "A sequence has too many elements", offset=start, tag=tag)
+
+
+class _Skipper:
+    """The open containers of undefined length, innermost last.
+
+    ``stack`` has one entry each: whether it is an item, and the encoding of what it holds; ``None`` for a
+    sequence with VR UN, whose items tell themselves (:func:`item_encoding`).
+    """
+
+    __slots__ = ("_data", "_encoding", "_limits", "stack")
+
+    def __init__(self, data: Buffer, encoding: Encoding, limits: ScanLimits, *, unlabelled: bool) -> None:
+        self._data = data
+        self._encoding = encoding
+        self._limits = limits
+        self.stack: list[tuple[bool, Encoding | None]] = [(False, None if unlabelled else encoding)]
+
+    def step(self, pos: int) -> int:
+        """Past one item header, element or delimiter."""
+        in_item, inner = self.stack[-1]
+        if in_item and inner is not None:
+            return self._step_in_item(pos, inner)
+        return self._step_in_sequence(pos, inner)
+
+    def _step_in_sequence(self, pos: int, inner: Encoding | None) -> int:
+        group, number, length = (inner or self._encoding).wide.unpack_from(self._data, pos)
+        tag = group << 16 | number
+        if tag == ITEM:
+            if length != UNDEFINED_LENGTH:
+                return int(pos + 8 + length)
+            self._push(
+                pos, tag, in_item=True, inner=inner or item_encoding(self._data, pos + 8, self._encoding)
+            )
+        elif tag == SEQUENCE_DELIMITER:
+            self.stack.pop()
+        else:
+            raise ScanError(MALFORMED, "Something else than an item is in a sequence", offset=pos, tag=tag)
+        return pos + 8
+
+    def _step_in_item(self, pos: int, encoding: Encoding) -> int:
+        data = self._data
+        if encoding.implicit_vr:
+            group, number, length = encoding.wide.unpack_from(data, pos)
+            vr = ""
+            value = pos + 8
+        else:
+            group, number, word, length = encoding.short.unpack_from(data, pos)
+            value = pos + 8
+            if word in encoding.short_vrs:
+                return int(value + length)
+            if word in encoding.long_vrs:
+                vr = encoding.long_vrs[word]
+                length = encoding.long.unpack_from(data, value)[0]
+                value += 4
+            else:
+                vr, value, length = odd_header(data, pos, len(data), encoding)
+        tag = group << 16 | number
+        if group == 0xFFFE:
+            return self._close(pos, tag)
+        if length == UNDEFINED_LENGTH:
+            unlabelled = vr == "UN" and not encoding.implicit_vr
+            self._push(pos, tag, in_item=False, inner=None if unlabelled else encoding)
+            return value
+        return int(value + length)
+
+    def _close(self, pos: int, tag: int) -> int:
+        if tag == ITEM_DELIMITER:
+            self.stack.pop()
+        elif tag == SEQUENCE_DELIMITER:
+            # An item without its delimiter, closed by its sequence's (met in real files).
+            del self.stack[-2:]
+        else:
+            raise ScanError(MALFORMED, "An item tag is out of place", offset=pos, tag=tag)
+        return pos + 8
+
+    def _push(self, pos: int, tag: int, *, in_item: bool, inner: Encoding | None) -> None:
+        # A sequence and its item are one level of nesting, two of the stack.
+        depth_max = self._limits.depth_max
+        if len(self.stack) >= 2 * depth_max:
+            raise ScanError(TOO_DEEP, f"Sequences are nested deeper than {depth_max}", offset=pos, tag=tag)
+        self.stack.append((in_item, inner))
+
+
+def item_encoding(data: Buffer, pos: int, outer: Encoding) -> Encoding:
+    """The encoding of an item's elements where the sequence came as UN: implicit VR by
+    PS3.5 §6.2.2, but explicit where the first element has a VR."""
+    vr = bytes(data[pos + 4 : pos + 6])
+    word = int.from_bytes(vr, "big" if outer.big_endian else "little")
+    if word in outer.short_vrs or word in outer.long_vrs:
+        return ENCODINGS[False, outer.big_endian]
+    return ENCODINGS[True, outer.big_endian]
+
+
+def walk_fragments(data: Buffer, pos: int, encoding: Encoding, *, tag: int, limits: ScanLimits) -> Fragments:
+    """The fragments of encapsulated Pixel Data whose Basic Offset Table item is at ``pos``."""
+    end = len(data)
+    unpack = encoding.wide.unpack_from
+    offsets = array("Q")
+    lengths = array("Q")
+    start = pos
+    try:
+        for _ in repeat(None, limits.fragments_max):
+            group, number, length = unpack(data, pos)
+            pos += 8
+            if group != 0xFFFE or number not in (0xE000, 0xE0DD):
+                raise ScanError(
+                    MALFORMED, "Something else than a fragment is in Pixel Data", offset=pos - 8, tag=tag
+                )
+            if number == 0xE0DD:
+                table = _basic_offset_table(data, offsets, lengths, encoding)
+                return Fragments(pos - 8 - start, offsets[1:], lengths[1:], table, pos)
+            if length == UNDEFINED_LENGTH:
+                raise ScanError(MALFORMED, "A fragment has no length", offset=pos - 8, tag=tag)
+            offsets.append(pos)
+            lengths.append(length)
+            pos += length
+            if pos > end:
+                raise ScanError(TRUNCATED, "Pixel Data ends early", offset=end, tag=tag, needed_bytes=pos)
+    except struct.error:
+        raise ScanError(
+            TRUNCATED, "Pixel Data ends early", offset=end, tag=tag, needed_bytes=end + 1
+        ) from None
+    raise ScanError(TOO_LARGE_HEADER, "Pixel Data has too many fragments", offset=start, tag=tag)
+
+
+def _basic_offset_table(
+    data: Buffer, offsets: array[int], lengths: array[int], encoding: Encoding
+) -> array[int]:
+    if not offsets:
+        return array("Q")
+    whole = lengths[0] // 4 * 4
+    words = array("I", bytes(data[offsets[0] : offsets[0] + whole]))
+    if encoding.big_endian:
+        words.byteswap()
+    return array("Q", words)

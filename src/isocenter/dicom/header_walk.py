@@ -1,0 +1,201 @@
+"""The loop over the elements of a data set, one for each kind of VR: the hot path of every ingest."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any
+
+from isocenter.dicom.encoding import UNDEFINED_LENGTH, Buffer, Encoding, odd_header
+from isocenter.dicom.extents import skip_undefined, walk_fragments
+from isocenter.dicom.scan_limits import TOO_LARGE_HEADER, TRUNCATED, ScanError, ScanLimits
+from isocenter.dicom.scan_model import PIXEL_TAGS, PixelData, RawElement, Wanted
+from isocenter.dicom.sequence_encoding import items_as_little_endian
+
+_STOPPED = -1
+
+
+class HeaderWalk:
+    """One walk over ``data`` from a data set's first byte up to the last wanted tag.
+
+    With ``more_may_follow`` the buffer is the beginning of something longer: native Pixel Data may then
+    reach over its end.
+    """
+
+    __slots__ = (
+        "_data",
+        "_encoding",
+        "_end",
+        "_found",
+        "_limits",
+        "_more_may_follow",
+        "_pixel_data",
+        "_wanted",
+    )
+
+    def __init__(
+        self,
+        data: Buffer,
+        encoding: Encoding,
+        wanted: Wanted,
+        limits: ScanLimits,
+        *,
+        more_may_follow: bool = False,
+    ) -> None:
+        self._data = data
+        self._end = len(data)
+        self._encoding = encoding
+        self._wanted = wanted
+        self._limits = limits
+        self._more_may_follow = more_may_follow
+        self._found: dict[int, RawElement] = {}
+        self._pixel_data: PixelData | None = None
+
+    def run(self, start: int) -> tuple[dict[int, RawElement], PixelData | None]:
+        """The wanted elements, and Pixel Data where wanted. Raises :class:`ScanError`."""
+        try:
+            pos = self._implicit(start) if self._encoding.implicit_vr else self._explicit(start)
+        except struct.error:
+            raise self._truncated("An element header ends early", self._end + 1, None) from None
+        end = self._end
+        if pos > end:
+            raise self._truncated("The data set ends early", pos, None)
+        # Some writers pad the file with nulls; other bytes are the beginning of an element.
+        if pos != _STOPPED and (self._more_may_follow or bytes(self._data[pos:]).strip(b"\0")):
+            raise self._truncated("An element header ends early", pos + 8, None)
+        return self._found, self._pixel_data
+
+    def _explicit(self, pos: int) -> int:
+        data, end, found = self._data, self._end, self._found
+        looked_for, last = self._wanted.looked_for, self._wanted.last
+        encoding = self._encoding
+        unpack, unpack_long = encoding.short.unpack_from, encoding.long.unpack_from
+        short_vrs, long_vrs = encoding.short_vrs, encoding.long_vrs
+        copy = _copy_of(data)
+        last_header = end - 8
+        for _ in repeat(None, self._limits.elements_max):
+            if pos > last_header:
+                return pos
+            group, number, word, length = unpack(data, pos)
+            tag = group << 16 | number
+            if word in short_vrs:
+                value = pos + 8
+                pos = value + length
+                if tag in looked_for:
+                    if pos > end:
+                        raise self._truncated("A value ends early", pos, tag)
+                    found[tag] = RawElement(short_vrs[word], copy(data[value:pos]))
+                elif tag > last:
+                    return _STOPPED
+                continue
+            if tag > last or (tag == 0 and word == 0 and length == 0):
+                return _STOPPED  # eight nulls are padding of the file, not an element
+            if word in long_vrs:
+                vr = long_vrs[word]
+                length = unpack_long(data, pos + 8)[0]
+                value = pos + 12
+            else:
+                vr, value, length = odd_header(data, pos, end, encoding)
+            if length == UNDEFINED_LENGTH or tag in looked_for:
+                pos = self._keep(tag, vr, value, length)
+                if pos == _STOPPED:
+                    return pos
+            else:
+                pos = value + length
+        raise self._too_many(pos)
+
+    def _implicit(self, pos: int) -> int:
+        data, end, found = self._data, self._end, self._found
+        looked_for, last = self._wanted.looked_for, self._wanted.last
+        unpack = self._encoding.wide.unpack_from
+        vrs, simple_max = self._wanted.vrs, self._limits.value_bytes_max
+        copy = _copy_of(data)
+        last_header = end - 8
+        for _ in repeat(None, self._limits.elements_max):
+            if pos > last_header:
+                return pos
+            group, number, length = unpack(data, pos)
+            tag = group << 16 | number
+            pos += 8
+            if tag in looked_for:
+                vr = vrs[tag]
+                if length <= simple_max and tag not in PIXEL_TAGS and vr != "SQ" and pos + length <= end:
+                    found[tag] = RawElement(vr, copy(data[pos : pos + length]))
+                    pos += length
+                else:
+                    pos = self._keep(tag, vr, pos, length)
+                    if pos == _STOPPED:
+                        return pos
+            elif tag > last or (tag == 0 and length == 0):
+                return _STOPPED
+            elif length == UNDEFINED_LENGTH:
+                pos = self._keep(tag, "", pos, length)
+            else:
+                pos += length
+        raise self._too_many(pos)
+
+    def _keep(self, tag: int, vr: str, value: int, length: int) -> int:
+        """Take (or pass over) an element that needs thought; the position after it, or ``_STOPPED``."""
+        wanted = tag in self._wanted.looked_for
+        if wanted and tag in PIXEL_TAGS:
+            return self._keep_pixel_data(tag, vr, value, length)
+        unlabelled = vr == "UN" and not self._encoding.implicit_vr
+        if wanted and (not vr or (unlabelled and not self._encoding.big_endian)):
+            vr = self._wanted.vrs[tag]
+        if length == UNDEFINED_LENGTH:
+            if vr not in ("OB", "OW"):
+                vr = "SQ"  # PS3.5 §6.2.2: nothing else has an undefined length
+            content_end, after = skip_undefined(
+                self._data, value, self._encoding, tag=tag, limits=self._limits, unlabelled=unlabelled
+            )
+        else:
+            content_end = after = value + length
+        if wanted:
+            if after > self._end:
+                raise self._truncated("A value ends early", after, tag)
+            if content_end - value > self._limits.value_bytes_max:
+                raise ScanError(TOO_LARGE_HEADER, "A value is too long", offset=value, tag=tag)
+            content = bytes(self._data[value:content_end])
+            if vr == "SQ" and (unlabelled or self._encoding.big_endian):
+                content = items_as_little_endian(content, self._encoding, self._limits, unlabelled=unlabelled)
+            self._found[tag] = RawElement(vr, content)
+        return after
+
+    def _keep_pixel_data(self, tag: int, vr: str, value: int, length: int) -> int:
+        if length == UNDEFINED_LENGTH:
+            fragments = walk_fragments(self._data, value, self._encoding, tag=tag, limits=self._limits)
+            self._pixel_data = PixelData(
+                tag,
+                "OB" if vr in ("", "UN") or self._encoding.implicit_vr else vr,
+                value,
+                fragments.length,
+                True,
+                fragments.offsets,
+                fragments.lengths,
+                fragments.basic_offset_table,
+            )
+            after = fragments.after
+        else:
+            after = value + length
+            if after > self._end and not self._more_may_follow:
+                raise self._truncated("Pixel Data ends early", after, tag)
+            self._pixel_data = PixelData(
+                tag, self._wanted.vrs[tag] if vr in ("", "UN") else vr, value, length
+            )
+        return _STOPPED if self._wanted.last in PIXEL_TAGS else after
+
+    def _truncated(self, what: str, needed_bytes: int, tag: int | None) -> ScanError:
+        return ScanError(TRUNCATED, what, offset=self._end, tag=tag, needed_bytes=needed_bytes)
+
+    def _too_many(self, pos: int) -> ScanError:
+        return ScanError(TOO_LARGE_HEADER, "The data set has too many elements", offset=pos)
+
+
+def _copy_of(data: Buffer) -> Callable[[Any], bytes]:
+    """How a slice becomes bytes of its own: slices of ``bytes`` and ``mmap`` are that already."""
+    return bytes if isinstance(data, memoryview) else _as_it_is
+
+
+def _as_it_is(slice_: bytes) -> bytes:
+    return slice_
