@@ -1,0 +1,1 @@
+"""Real servers for the tests: each is started when the first test asks for it and ends with the session."""
