@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE, TextDecoder, decoder_for
+from isocenter.dicom.dataset import read_items
+from isocenter.dicom.dictionary import is_ambiguous, vr_of
 from isocenter.dicom.element import BulkRange, Element
 from isocenter.dicom.json_model import KNOWN_VRS, bulk_data_uri, fragment, sequence_fragment
 from isocenter.dicom.json_values import TEXT_VRS, decode_inline_binary, encode_numbers, text_of
+from isocenter.dicom.scan_limits import ScanError
 from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
 from isocenter.kit.errors import InvalidInput
 
@@ -25,7 +28,7 @@ NESTING_MAX = 128  # twice what the scanner lets in; keeps the recursion far fro
 
 # F.2.6: the VRs whose value may be somewhere else.
 _BULK_VRS = KNOWN_VRS - {"AE", "AS", "AT", "CS", "DA", "DT", "LO", "PN", "SH", "SQ", "TM", "UI", "UR"}
-_FILE_META_GROUP = 0x0002
+_NO_DATA_SET_GROUPS = (0x0000, 0x0002)  # command set, file meta information
 _TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
 
 
@@ -41,7 +44,8 @@ def dataset_json(
     ``decoder`` holds until an element (0008,0005) says otherwise; items inherit it (PS3.5 §7.5.3).
     ``bulk_uri`` names the address of a value that is a range, or bytes of more than
     ``inline_limit_bytes`` (None: bytes are always inline). Without it a range gives its ``vr`` alone.
-    Of two elements with one tag the last counts.
+    Of two elements with one tag the last counts. UN under a tag of the standard becomes the VR that the
+    dictionary knows (PS3.5 §6.2.2 note 2), as far as the bytes allow.
     """
     return _Writer(bulk_uri, inline_limit_bytes).data_set(elements, decoder, ()).encode()
 
@@ -56,13 +60,15 @@ class _Writer:
     def data_set(self, elements: Sequence[Element], decoder: TextDecoder, path: BulkPath) -> str:
         if len(path) > 2 * NESTING_MAX:
             raise InvalidInput("sequences are nested too deeply to be shown as JSON", code="too-deep")
-        by_tag = {e.tag: e for e in elements if e.tag >> 16 > _FILE_META_GROUP and e.tag & 0xFFFF}
+        by_tag = {e.tag: e for e in elements if e.tag >> 16 not in _NO_DATA_SET_GROUPS and e.tag & 0xFFFF}
         declared = by_tag.get(SPECIFIC_CHARACTER_SET)
         if declared is not None and isinstance(declared.value, bytes):
             decoder = decoder_for(declared.value)
         return "{" + ",".join([self._attribute(by_tag[tag], decoder, path) for tag in sorted(by_tag)]) + "}"
 
     def _attribute(self, element: Element, decoder: TextDecoder, path: BulkPath) -> str:
+        if element.vr == "UN":
+            element = _recognised(element)
         tag, vr, value = element.tag, element.vr, element.value
         if isinstance(value, bytes):
             limit = self._inline_limit_bytes
@@ -75,6 +81,19 @@ class _Writer:
             return bulk_data_uri(tag, vr, self._bulk_uri((*path, tag), value))
         items = [self.data_set(item, decoder, (*path, tag, number)) for number, item in enumerate(value)]
         return sequence_fragment(tag, items)
+
+
+def _recognised(element: Element) -> Element:
+    """Systems that did not know a tag passed it on as UN; the value is then implicit VR little endian."""
+    vr = "UN" if is_ambiguous(element.tag) else vr_of(element.tag)
+    if vr == "UN" or not isinstance(element.value, bytes):
+        return element
+    if vr != "SQ":
+        return Element(element.tag, vr, element.value)
+    try:
+        return Element(element.tag, vr, read_items(element.value, implicit_vr=True))
+    except ScanError:
+        return element
 
 
 def element_from_json(tag: int, attribute: Mapping[str, object], encoder: TextDecoder = UNICODE) -> Element:
