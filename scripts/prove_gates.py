@@ -132,8 +132,12 @@ def proven(breach: Breach, copy: Path) -> bool:
     refused = code != 0 and breach.telltale in output
     print(f"  {'refused' if refused else 'LET PASS':9} {breach.name}", flush=True)
     if not refused:
-        print(f"exit {code}, {breach.telltale!r} expected in:\n{output}")
+        print(f"exit {code}, {breach.telltale!r} expected in:\n{_ending(output)}")
     return refused
+
+
+def _ending(output: str) -> str:
+    return "\n".join(output.splitlines()[-60:])
 
 
 def main() -> int:
@@ -143,7 +147,7 @@ def main() -> int:
         copied_tree(copy)
         let_pass = [breach.name for breach in breaches(copy) if not proven(breach, copy)]
         code, output = run(("scripts/check",), copy)
-        print("The clean copy " + ("passes." if code == 0 else f"is refused:\n{output}"))
+        print("The clean copy " + ("passes." if code == 0 else f"is refused:\n{_ending(output)}"))
     print(f"{time.monotonic() - begun_s:.0f} s")
     if let_pass:
         print(f"These gates let their breach pass: {'; '.join(let_pass)}", file=sys.stderr)

@@ -1,0 +1,117 @@
+"""Checks of what Isocenter stands on: the database, the object store, the certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from isocenter.cli.doctor.findings import Finding, bad, good
+from isocenter.cli.doctor.machine import nearest_existing
+from isocenter.kit.errors import IsocenterError
+from isocenter.platform.settings import Settings
+from isocenter.platform.settings.model import shown
+
+CONNECT_TIMEOUT_S = 3.0
+_POSTGRES_PORT = 5432
+# SQLite's WAL needs shared memory between processes, which these do not give (sqlite.org/wal.html).
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs"})
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    url = settings.database_url_or_default
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        kind = _file_system_of(path)
+        if kind in _NETWORK_FILE_SYSTEMS:
+            yield bad(
+                "database",
+                f"{path} lies on a network file system ({kind}), where SQLite loses data.",
+                "Keep the database on a local disk (--database-url sqlite:///path), or use PostgreSQL.",
+            )
+            return
+        if not path.exists():
+            yield good("database", f"{path} is not there yet; the first start makes it.")
+            return
+    else:
+        unreachable = _unreachable(
+            urlsplit(url).hostname or "localhost", urlsplit(url).port or _POSTGRES_PORT
+        )
+        if unreachable:
+            yield bad("database", unreachable, "Start PostgreSQL, or correct --database-url.")
+            return
+    yield _migrations(url)
+
+
+def _migrations(url: str) -> Finding:
+    from isocenter.platform.db import migrations
+
+    named = shown("database_url", url)
+    try:
+        state = asyncio.run(migrations.state(url))
+    except IsocenterError as error:
+        return bad("database", f"{named}: {error.detail}", error.remedy)
+    if state.ahead:
+        return bad(
+            "database",
+            f"{named} was written by a newer Isocenter (schema {state.current}).",
+            "Run that newer version, or point --database-url at another database.",
+        )
+    if state.behind:
+        return bad(
+            "database",
+            f"{named} is behind: schema {state.current or 'none'}, this program needs {state.head}.",
+            "Make a backup; the next `isocenter serve` brings it up to date.",
+        )
+    return good("database", f"{named} answers; its schema is current ({state.head}).")
+
+
+def _unreachable(host: str, port: int) -> str:
+    """Why nothing answers there, or nothing. Drivers wait a minute for a host that swallows packets."""
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
+    except socket.gaierror:
+        return f"The name {host} cannot be resolved."
+    except TimeoutError:
+        return f"{host}:{port} did not answer within {CONNECT_TIMEOUT_S:g} seconds."
+    except OSError as error:
+        return f"Nothing answers at {host}:{port} ({error.strerror})."
+    return ""
+
+
+def _file_system_of(path: Path) -> str:
+    """The kind of file system that holds the path; empty where /proc does not tell."""
+    place = str(nearest_existing(path.absolute()).resolve())
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    holding = [fields for fields in mounts if Path(place).is_relative_to(fields[1].replace("\\040", " "))]
+    return max(holding, key=lambda fields: len(fields[1]))[2] if holding else ""
+
+
+def certificate(settings: Settings) -> Iterator[Finding]:
+    if not settings.dicom_tls_cert:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.dicom_tls_cert, settings.dicom_tls_key or None)
+        if settings.dicom_tls_ca:
+            context.load_verify_locations(settings.dicom_tls_ca)
+    except ssl.SSLError as error:
+        yield bad(
+            "DICOM TLS",
+            f"The certificate, key or authorities cannot be used ({error.reason or error}).",
+            "All three are PEM files, and the key must belong to the certificate.",
+        )
+    except OSError as error:
+        yield bad(
+            "DICOM TLS",
+            f"The certificate, key or authorities cannot be read ({error.strerror}).",
+            "Check the paths in dicom_tls_cert, dicom_tls_key and dicom_tls_ca and who may read them.",
+        )
+    else:
+        yield good("DICOM TLS", "The certificate and its key fit together.")
