@@ -1,0 +1,202 @@
+"""One matching key (PS3.4 C.2.2.2) as a SQL condition on a column of the index.
+
+Values become parameters, never text: what varies in a condition is its shape. A prefix is given as a range
+too (``>= 'doe' AND < 'doe\\U0010FFFF'``), which an index answers on both databases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from isocenter.dicom.datetimes import Range
+from isocenter.dicom.matching import (
+    DateTimeRange,
+    MatchingKey,
+    SingleValue,
+    UidList,
+    Universal,
+    ValueList,
+    Wildcard,
+    classify,
+)
+from isocenter.dicom.person_name import search_key
+from isocenter.features.archive.attributes import Attribute, Folding
+from isocenter.kit.errors import InvalidInput
+
+_LAST_CHARACTER = "\U0010ffff"
+_INTEGER_MAX = 2**63 - 1
+# What `fragment_condition` can look for in the stored JSON text.
+_PLAIN_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "SH", "ST", "UI"})
+
+
+class Parameters:
+    """Values on their way into a statement: ``params.add(value)`` is the text that stands for it."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, **values: Any) -> None:
+        self.values: dict[str, Any] = values
+
+    def add(self, value: Any) -> str:
+        name = f"v{len(self.values)}"
+        self.values[name] = value
+        return ":" + name
+
+
+def matching_key(attribute: Attribute, text: str) -> MatchingKey:
+    """The key that ``text`` asks for, folded as the attribute's column is. Raises InvalidInput."""
+    if "\0" in text.rstrip(" \0"):
+        raise InvalidInput("a matching value holds a null character", code="invalid-value")
+    if attribute.folding is Folding.TEXT:
+        return classify(attribute.vr, fold_text(text))
+    return classify(attribute.vr, text)
+
+
+def fold_text(text: str) -> str:
+    """Case and accents removed, as names have them removed."""
+    return search_key(text)
+
+
+def condition(  # noqa: PLR0911 - one line for each kind of key
+    column: str, folding: Folding, key: MatchingKey, params: Parameters
+) -> str:
+    """SQL that is true for rows whose ``column`` matches ``key``; empty where every row does."""
+    match key:
+        case Universal():
+            return ""
+        case ValueList(keys):
+            return "(" + " OR ".join(condition(column, folding, one, params) for one in keys) + ")"
+        case UidList(uids) if len(uids) > 1:
+            return f"{column} IN {params.add(list(uids))}"
+        case UidList(uids):
+            return f"{column} = {params.add(uids[0])}"
+        case DateTimeRange(range=bounds):
+            return _between(column, bounds, params)
+        case Wildcard():
+            return (_name_like if folding is Folding.NAME else _like)(column, key, params)
+        case SingleValue():
+            return _equals(column, folding, key.text, params)
+
+
+def empty_condition(column: str, folding: Folding) -> str:
+    """Empty value matching (PS3.4 C.2.2.2.7): the attribute is missing or has no value."""
+    return f"{column} IS NULL" if folding is Folding.NUMBER else f"{column} = ''"
+
+
+def combined_condition(
+    date_column: str, time_column: str, date: Range, time: Range, params: Parameters
+) -> str:
+    """One range from the first date at the first time to the last date at the last time (C.2.2.2.5)."""
+    pair = f"({date_column}, {time_column})"
+    conditions = [f"{date_column} <> ''"]
+    if date.lower is not None:
+        conditions.append(f"{pair} >= ({params.add(date.lower)}, {params.add(time.lower or '')})")
+    if date.upper is not None:
+        last = time.upper or _LAST_CHARACTER
+        conditions.append(f"{pair} <= ({params.add(date.upper)}, {params.add(last)})")
+    return " AND ".join(conditions)
+
+
+def fragment_condition(column: str, attribute: Attribute, key: MatchingKey, params: Parameters) -> str | None:
+    """A match on an attribute that has no column, by its line in the stored fragments.
+
+    None where that would find too much: only a whole first value or its beginning can be told apart
+    from the rest of the line.
+    """
+    if attribute.vr not in _PLAIN_TEXT_VRS:
+        return None
+    match key:
+        case Universal():
+            return ""
+        case SingleValue(text=text):
+            start, end = text, '"'
+        case Wildcard(parts=(start, "*")) if start not in "*?":
+            end = ""
+        case _:
+            return None
+    written = orjson.dumps(start).decode()[1:-1]
+    line = f'"{attribute.tag:08X}":{{"vr":"{attribute.vr}","Value":["{written}{end}'
+    return rf"{column} LIKE {params.add(f'%{_escaped(line)}%')} ESCAPE '\'"
+
+
+def _equals(column: str, folding: Folding, text: str, params: Parameters) -> str:
+    if folding is Folding.NAME:
+        return _name_equals(column, text, params)
+    return f"{column} = {params.add(_integer(text) if folding is Folding.NUMBER else text)}"
+
+
+def _between(column: str, bounds: Range, params: Parameters) -> str:
+    if bounds.lower is not None and bounds.lower == bounds.upper:
+        return f"{column} = {params.add(bounds.lower)}"
+    # Without a lower bound an empty column would be within.
+    conditions = [f"{column} >= {params.add(bounds.lower)}" if bounds.lower else f"{column} > ''"]
+    if bounds.upper is not None:
+        conditions.append(f"{column} <= {params.add(bounds.upper)}")
+    return " AND ".join(conditions)
+
+
+def _like(column: str, key: Wildcard, params: Parameters) -> str:
+    return " AND ".join([*_prefix(column, key, params), *_pattern(column, key, [key.sql_like], params)])
+
+
+def _prefix(column: str, key: Wildcard, params: Parameters) -> list[str]:
+    if not key.prefix:
+        return []
+    lower, upper = params.add(key.prefix), params.add(key.prefix + _LAST_CHARACTER)
+    return [f"{column} >= {lower}", f"{column} < {upper}"]
+
+
+def _pattern(column: str, key: Wildcard, patterns: list[str], params: Parameters) -> list[str]:
+    if key.prefix and key.parts == (key.prefix, "*"):
+        return []  # the range says it all
+    return ["(" + " OR ".join(rf"{column} LIKE {params.add(one)} ESCAPE '\'" for one in patterns) + ")"]
+
+
+def _name_equals(column: str, text: str, params: Parameters) -> str:
+    """Any one group equals the key. A key in Latin letters is looked up in the first group, by index."""
+    if "=" in text:
+        return _name_groups(column, [_escaped(group) for group in text.split("=")], params)
+    lower, upper = params.add(text + "="), params.add(text + ">")  # in ASCII '>' follows '='
+    first = f"({column} >= {lower} AND {column} < {upper})"
+    alternatives = [f"{column} = {params.add(text)}", first]
+    if not text.isascii():
+        alternatives += _later_groups(column, _escaped(text), params)
+    return "(" + " OR ".join(alternatives) + ")"
+
+
+def _name_like(column: str, key: Wildcard, params: Parameters) -> str:
+    pattern = key.sql_like
+    if "=" in key.pattern:
+        return _name_groups(column, pattern.split("="), params)
+    first = [*_prefix(column, key, params), *_pattern(column, key, [pattern, pattern + "=%"], params)]
+    in_first_group = " AND ".join(first)
+    if key.pattern.isascii():
+        return in_first_group
+    return "(" + " OR ".join([in_first_group, *_later_groups(column, pattern, params)]) + ")"
+
+
+def _later_groups(column: str, pattern: str, params: Parameters) -> list[str]:
+    return [rf"{column} LIKE {params.add(f'%={pattern}{tail}')} ESCAPE '\'" for tail in ("", "=%")]
+
+
+def _name_groups(column: str, patterns: list[str], params: Parameters) -> str:
+    """Group by group; one that the key leaves empty matches anything."""
+    whole = "=".join(pattern or "%" for pattern in patterns)
+    alternatives = (rf"{column} LIKE {params.add(one)} ESCAPE '\'" for one in (whole, whole + "=%"))
+    return "(" + " OR ".join(alternatives) + ")"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _integer(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = _INTEGER_MAX + 1
+    if abs(number) > _INTEGER_MAX:
+        raise InvalidInput("a matching value is not an integer", code="invalid-value")
+    return number
