@@ -133,7 +133,7 @@ def named(name: str) -> CharacterSet | None:
     if match := _PYTHON_NAMES["windows"].fullmatch(key):
         return CharacterSet(f"WINDOWS-{match[1]}", (f"cp{match[1]}",))
     if (match := _PYTHON_NAMES["iso"].fullmatch(key)) and int(match[1]) in {*range(1, 12), *range(13, 17)}:
-        codec = f"iso8859_{int(match[1])}"
+        codec = "latin_1" if int(match[1]) == 1 else f"iso8859_{int(match[1])}"
         standard = next((s for s in ALL if s.codecs[0] == codec), None)
         return standard or CharacterSet(f"ISO_8859-{int(match[1])}", (codec,), c1_unused=True)
     return None

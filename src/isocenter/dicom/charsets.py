@@ -63,8 +63,9 @@ class TextDecoder:
     def __init__(self, declared: Iterable[CharacterSet]) -> None:
         sets = tuple(declared) or (ASCII,)
         self._initial = _stand_alone(sets) or sets[0]
-        self._extensions = sets[1:] if self._initial is sets[0] and self._initial not in _STAND_ALONE else ()
-        self._extensions = tuple(s for s in self._extensions if s not in _STAND_ALONE)
+        extensible = self._initial is sets[0] and self._initial not in _STAND_ALONE
+        others = dict.fromkeys(sets[1:] if extensible else ())
+        self._extensions = tuple(s for s in others if s not in (ASCII, self._initial, *_STAND_ALONE))
         self._fallbacks = _fallback_codecs((self._initial, *self._extensions))
         self.term = self._spelling()
 
@@ -134,6 +135,10 @@ class TextDecoder:
             extensions = (self._initial, *self._extensions) if alone else self._extensions
             return iso2022.encode(text, initial, extensions, _delimiters(vr))
         encoded = text.encode(self._initial.codecs[0])
+        if self._initial.c1_unused and _C1(encoded):
+            raise UnicodeEncodeError(
+                self._initial.term, text, 0, len(text), "C1 controls have no place in DICOM"
+            )
         if self._initial is JIS_X_0201 and len(encoded) != len(text):
             raise UnicodeEncodeError("JIS X 0201", text, 0, len(text), "kanji need a code extension")
         return encoded

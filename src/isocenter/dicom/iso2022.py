@@ -183,7 +183,7 @@ def _encode_in(character: str, character_set: CharacterSet) -> bytes:
         return b""
     if character_set.g1:
         width = 2 if character_set.double_byte else 1
-        return encoded if len(encoded) == width and encoded[0] >= 0x80 else b""
+        return encoded if len(encoded) == width and encoded[0] >= 0xA0 else b""
     if not character_set.double_byte:
         return b""
     if character_set is JIS_X_0212:
