@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from isocenter.dicom.datetimes import canonical_date, canonical_time
+from isocenter.dicom.person_name import search_key
+
 
 class Level(StrEnum):
     PATIENT = "patient"
@@ -23,7 +26,7 @@ class Folding(StrEnum):
 
     NONE = "none"  # as it is, trimmed
     NAME = "name"  # dicom.person_name.search_key
-    TEXT = "text"  # casefolded, accents stripped
+    TEXT = "text"  # the same folding: case and accents do not count
     DATE = "date"  # YYYYMMDD
     TIME = "time"  # HHMMSS.ffffff
     NUMBER = "number"
@@ -130,3 +133,30 @@ AT_LEVEL: dict[Level, tuple[Attribute, ...]] = {
     level: tuple(sorted((a for a in ATTRIBUTES.values() if a.level is level), key=lambda a: a.tag))
     for level in Level
 }
+
+COLUMN_CHARACTERS_MAX = 256
+"""Longer text is matched on its beginning; PostgreSQL's B-trees refuse entries of more than 2,704 bytes."""
+
+_INTEGER_MAX = 2**63 - 1
+
+
+def column_text(text: str, folding: Folding) -> str:
+    """What stands in the column for an attribute's text; empty where the text is not what its VR promises."""
+    if folding is Folding.DATE:
+        return canonical_date(text) or ""
+    if folding is Folding.TIME:
+        return canonical_time(text) or ""
+    if folding in {Folding.NAME, Folding.TEXT}:
+        text = search_key(text)
+    elif "\0" in text:
+        text = text.replace("\0", "")  # PostgreSQL has no NUL in text
+    return text[:COLUMN_CHARACTERS_MAX]
+
+
+def column_number(text: str) -> int | None:
+    """An IS as a number; None where it is none."""
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if abs(number) <= _INTEGER_MAX else None

@@ -145,6 +145,7 @@ instance = sa.Table(
     text("frame_offsets"),
     sa.Column("version", BigInt, nullable=False, server_default="1"),
     sa.Column("current", Flag, nullable=False, server_default="1"),
+    count("duplicate_count"),
     text("door"),
     text("peer"),
     instant("received_at_us"),

@@ -114,7 +114,9 @@ async def _drive(connection: Any, work: Work[T]) -> T:
         call = next(work)
         while True:
             rows: list[Row] = []
-            if isinstance(call, Call):
+            if call.sql.only == "sqlite":
+                pass
+            elif isinstance(call, Call):
                 rows = await connection.fetch(call.sql.postgres, *call.sql.postgres_params(call.params))
             else:
                 await connection.executemany(

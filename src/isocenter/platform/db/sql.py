@@ -18,7 +18,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import orjson
 
@@ -65,10 +65,12 @@ visit to its thread, PostgreSQL awaits each statement; and it can be run again a
 class Sql:
     """A named statement; call it with its parameters: ``rows = yield FIND_STUDY(uid=…)``."""
 
-    __slots__ = ("_list_names", "names", "postgres", "sqlite", "text")
+    __slots__ = ("_list_names", "names", "only", "postgres", "sqlite", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, only: Literal["sqlite", "postgresql"] | None = None) -> None:
+        """``only``: the statement has a meaning on that database alone; the other one answers no rows."""
         self.text = text
+        self.only = only
         self.names: list[str] = []
         self._list_names: set[str] = set()
         self.sqlite = _TOKEN.sub(self._for_sqlite, text)

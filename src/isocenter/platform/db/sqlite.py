@@ -120,7 +120,9 @@ def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
         call = next(work)
         while True:
             try:
-                if isinstance(call, Call):
+                if call.sql.only == "postgresql":
+                    rows = []
+                elif isinstance(call, Call):
                     rows = connection.execute(call.sql.sqlite, call.sql.sqlite_params(call.params)).fetchall()
                 else:
                     connection.executemany(call.sql.sqlite, call.rows)

@@ -295,6 +295,7 @@ def upgrade() -> None:
         sa.Column("pixel_length", BigInt, nullable=True),
         sa.Column("frame_offsets", Text, server_default="", nullable=False),
         sa.Column("version", BigInt, server_default="1", nullable=False),
+        sa.Column("duplicate_count", BigInt, server_default="0", nullable=False),
         sa.Column("current", Flag, server_default="1", nullable=False),
         sa.Column("door", Text, server_default="", nullable=False),
         sa.Column("peer", Text, server_default="", nullable=False),

@@ -1,0 +1,269 @@
+"""The one door into the archive (DESIGN §4): every object takes this road, whoever brings it.
+
+1. ``receive``: bytes arrive and are kept in memory or spooled (``spool.py``).
+2. ``Reception.finish``: the header is read (``reading.py``), judged (MISSION A5), and the object put into the
+   store under its content address. A crash from here on leaves at most an unreferenced object.
+3. ``commit``: the index learns of it (``committer.py``); only after that may the sender hear success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mmap
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isocenter.dicom import tags
+from isocenter.dicom.part10 import PREAMBLE, PREFIX, encode_file_meta, is_part10
+from isocenter.dicom.scanner import Scan, ScanError, scan
+from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.entry import Declared, Entry, Outcome, Received, Source, StoredObject
+from isocenter.features.archive.judging import judge, unreadable
+from isocenter.features.archive.policies import Policies, PolicyBook
+from isocenter.features.archive.reading import WANTED, HeaderReader, frame_offsets
+from isocenter.features.archive.spool import Spool, SpooledBytes
+from isocenter.kit.errors import TooLarge
+from isocenter.kit.sizes import format_bytes
+from isocenter.platform.storage.interface import Buffer, InMemory, ObjectStore, OnDisk, PutOutcome
+
+_HASH_INLINE_BYTES = 1 << 20
+"""Larger objects are hashed in a thread: half a millisecond is what the event loop may be held up."""
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What one look over an object's bytes told."""
+
+    scan: Scan | None
+    error: ScanError | None
+    prefix: bytes
+    """Preamble and file meta to put before bytes that came without (PS3.10 §7.1)."""
+    header_size: int
+    header_digest: str
+    sha256: str
+
+
+class Ingest:
+    """Receives objects and files them. One for the process; close it after the doors."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        spool: Spool,
+        committer: GroupCommitter,
+        policies: PolicyBook,
+        *,
+        object_bytes_max: int | None = None,
+    ) -> None:
+        self.store = store
+        self.spool = spool
+        self.committer = committer
+        self.policies = policies
+        self.reader = HeaderReader()
+        self.object_bytes_max = object_bytes_max
+
+    def receive(
+        self,
+        organization_id: int,
+        source: Source,
+        declared: Declared | None = None,
+        policies: Policies | None = None,
+    ) -> Reception:
+        """Begin an object: a Part-10 file or data set as it lies on disk, or, with ``declared``, the bare
+        data set of a C-STORE, to which a file header is added. ``policies`` instead of the organisation's."""
+        return Reception(self, organization_id, source, declared, policies)
+
+    async def commit(self, organization_id: int, received: Sequence[Received]) -> list[Outcome]:
+        """File finished objects in one transaction; returns when that is durable, one outcome each, in order.
+
+        Raises Unavailable, OutOfSpace, Busy or BatchRefused; none of the objects is visible then.
+        """
+        policies = await self.policies.of(organization_id)
+        return await self.committer.submit(organization_id, received, policies)
+
+
+class Reception:
+    """One object on its way in. End it with ``finish`` or ``abort``."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        organization_id: int,
+        source: Source,
+        declared: Declared | None,
+        policies: Policies | None,
+    ) -> None:
+        self._ingest = ingest
+        self._policies = policies
+        self._organization_id = organization_id
+        self._source = source
+        self._declared = declared
+        self._bytes = SpooledBytes(ingest.spool)
+        self._header = b""
+        self._sha256 = hashlib.sha256()
+        if declared is not None:
+            self._header = encode_file_meta(
+                sop_class_uid=declared.sop_class_uid,
+                sop_instance_uid=declared.sop_instance_uid,
+                transfer_syntax_uid=declared.transfer_syntax_uid,
+                source_ae_title=source.peer,
+            )
+            self._bytes.append(self._header)
+
+    @property
+    def size(self) -> int:
+        return self._bytes.size
+
+    def write(self, fragment: Buffer) -> Awaitable[None] | None:
+        """Keep a copy of the bytes; await what is returned, if anything, before the next call.
+
+        Raises TooLarge, OutOfSpace, Unavailable; call ``abort`` then.
+        """
+        limit = self._ingest.object_bytes_max
+        if limit is not None and self._bytes.size + len(fragment) > limit:
+            raise TooLarge(
+                f"The object is larger than the {format_bytes(limit)} allowed here.",
+                remedy="Raise --max-object-size if such objects are wanted.",
+            )
+        if self._declared is not None:
+            self._sha256.update(fragment)
+        return self._bytes.append(fragment)
+
+    async def finish(self) -> Received:
+        """Read, judge and store the object. Raises OutOfSpace or Unavailable; nothing remains then."""
+        try:
+            await self._bytes.finish()
+            self._ingest.spool.check_room()
+            policies = self._policies or await self._ingest.policies.of(self._organization_id)
+            examined = await self._examine()
+            received = self._received(examined, policies)
+            received.put_existed = await self._put(received.stored.key, examined.prefix)
+            return received
+        finally:
+            await self._bytes.discard()
+
+    async def abort(self) -> None:
+        """The sender went away: leave no trace."""
+        await self._bytes.discard()
+
+    # --- examining ---------------------------------------------------------------------------------------
+
+    async def _examine(self) -> _Examined:
+        content = self._bytes
+        if content.in_memory:
+            if self._declared is not None or content.size <= _HASH_INLINE_BYTES:
+                return self._examine_buffer(memoryview(content.memory))
+            return await self._in_thread(self._examine_buffer, memoryview(content.memory))
+        return await self._in_thread(self._examine_file)
+
+    async def _in_thread(self, call: Any, *args: Any) -> _Examined:
+        threads: ThreadPoolExecutor = self._ingest.spool.threads
+        examined: _Examined = await asyncio.get_running_loop().run_in_executor(threads, call, *args)
+        return examined
+
+    def _examine_buffer(self, data: memoryview) -> _Examined:
+        found, error = _scan(data)
+        header_size = self._header_size(found)
+        if self._declared is None:
+            self._sha256.update(data[header_size:])
+        return self._examined(found, error, bytes(data[:header_size]))
+
+    def _examine_file(self) -> _Examined:
+        path = self._bytes.path
+        assert path is not None
+        with path.open("rb", buffering=0) as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            found, error = _scan(data)
+            header = bytes(data[: self._header_size(found)])
+            if self._declared is None:
+                # Read rather than mapped: mapped pages would count as this process's memory.
+                file.seek(len(header))
+                while piece := file.read(_READ_BYTES):
+                    self._sha256.update(piece)
+        examined = self._examined(found, error, header)
+        if examined.prefix:
+            self._bytes.path = _with_prefix(path, examined.prefix, self._ingest.spool.new_path())
+        return examined
+
+    def _header_size(self, found: Scan | None) -> int:
+        if self._declared is not None:
+            return len(self._header)
+        return found.header_size if found is not None else 0
+
+    def _examined(self, found: Scan | None, error: ScanError | None, header: bytes) -> _Examined:
+        prefix = _missing_prefix(found, header) if found is not None else b""
+        header = prefix + header
+        digest = hashlib.blake2b(header, digest_size=4).hexdigest()
+        return _Examined(found, error, prefix, len(header), digest, self._sha256.hexdigest())
+
+    # --- judging and storing -----------------------------------------------------------------------------
+
+    def _received(self, examined: _Examined, policies: Policies) -> Received:
+        found = examined.scan
+        declared_syntax = self._declared.transfer_syntax_uid if self._declared else ""
+        stored = StoredObject(
+            key=f"{self._organization_id}/{examined.sha256[:2]}/{examined.sha256}.{examined.header_digest}",
+            size=self._bytes.size + len(examined.prefix),
+            header_size=examined.header_size,
+            sha256=examined.sha256,
+            transfer_syntax_uid=found.transfer_syntax_uid if found else declared_syntax,
+        )
+        if found is None:
+            assert examined.error is not None
+            return unreadable(stored, self._source, examined.error, self._declared)
+        header = self._ingest.reader.read(found)
+        entry = Entry(stored, self._source, header.levels, header.instance)
+        if found.pixel_data is not None and not found.deflated:
+            entry.pixel_offset = found.pixel_data.offset + len(examined.prefix)
+            entry.pixel_length = found.pixel_data.length
+            frames = header.instance.columns["number_of_frames"]
+            entry.frame_offsets = frame_offsets(found, int(frames or 1))
+        return judge(entry, found, header.decoder, policies, self._declared)
+
+    async def _put(self, key: str, prefix: bytes) -> bool:
+        content = self._bytes
+        if content.path is not None:
+            outcome = await self._ingest.store.put(key, OnDisk(content.path))
+        else:
+            outcome = await self._ingest.store.put(key, InMemory([prefix, content.memory]))
+        return outcome is PutOutcome.EXISTED
+
+
+def _scan(data: memoryview | mmap.mmap) -> tuple[Scan | None, ScanError | None]:
+    try:
+        return scan(data, WANTED), None
+    except ScanError as error:
+        return None, error
+
+
+def _missing_prefix(found: Scan, header: bytes) -> bytes:
+    """What turns the bytes into a DICOM file: nothing, the preamble, or a whole header (PS3.10 §7.1)."""
+    if is_part10(header):
+        return b""
+    if header:
+        return PREAMBLE + PREFIX
+    return encode_file_meta(
+        sop_class_uid=_uid(found, tags.SOP_CLASS_UID),
+        sop_instance_uid=_uid(found, tags.SOP_INSTANCE_UID),
+        transfer_syntax_uid=found.transfer_syntax_uid,
+    )
+
+
+def _uid(found: Scan, tag: int) -> str:
+    raw = found.elements.get(tag)
+    return raw.value.decode("ascii", "replace").rstrip("\0 ")[:64] if raw else ""
+
+
+def _with_prefix(path: Path, prefix: bytes, target: Path) -> Path:
+    """A copy of the file with ``prefix`` before it; the original is gone."""
+    with path.open("rb") as source, target.open("xb") as copy:
+        copy.write(prefix)
+        while piece := source.read(_READ_BYTES):
+            copy.write(piece)
+    path.unlink()
+    return target

@@ -1,0 +1,141 @@
+"""Whose study is it? Finding or making the patient of an object, and never blending two (MISSION A1).
+
+Rules, in order:
+
+1. A patient is one Patient ID of one issuer in one organisation, looked up explicitly.
+2. An object without a Patient ID belongs to its study's patient; in a new study it gets a generated one,
+   the same for every object of that study.
+3. A generated patient gives way as soon as an object of the study tells the real ID.
+4. A study belongs to one patient. An object that claims the study for another one is not filed: it goes to
+   quarantine, where a person decides (one of the two is mislabelled, and only a person can tell which).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from isocenter.dicom.json_model import text_fragment
+from isocenter.dicom.validation import Problem
+from isocenter.features.archive import queries
+from isocenter.features.archive.entry import Entry, LevelData
+from isocenter.features.archive.merge import contradictions, merge
+from isocenter.platform.db import Row, Work
+
+PATIENT_ID = 0x00100020
+_COLUMNS = ("name_key", "birth_date", "sex")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPatient:
+    """The patient that a study is filed under."""
+
+    pk: int
+    patient_id: str
+    issuer: str
+    generated: bool
+    name_key: str
+
+
+def known_patient(row: Row, pk_column: str) -> KnownPatient:
+    return KnownPatient(
+        row[pk_column], row["patient_id"], row["issuer"], bool(row["generated"]), row["name_key"]
+    )
+
+
+def generated_patient_id(study_instance_uid: str) -> str:
+    """Stable for a study, so that its objects meet whatever their order; 20 of LO's 64 characters."""
+    return "ISO-" + hashlib.sha256(study_instance_uid.encode()).hexdigest()[:16].upper()
+
+
+def objection(entry: Entry, known: KnownPatient) -> Problem | None:
+    """Why this object may not join a study of ``known``; None when it may (rules 2 to 4)."""
+    told = entry.levels.patient.columns
+    same_id = told["patient_id"] == known.patient_id and (
+        told["issuer"] == known.issuer or not told["issuer"] or not known.issuer
+    )
+    if same_id:
+        return None
+    names_agree = not told["name_key"] or not known.name_key or told["name_key"] == known.name_key
+    if names_agree and (not told["patient_id"] or known.generated):
+        return None
+    return Problem(
+        code="study-of-another-patient",
+        tag=PATIENT_ID,
+        detail="The study is already filed under another patient.",
+        remedy="Compare both patients. If this object is mislabelled, correct its Patient ID; if the study "
+        "is, delete or correct the study first; then accept the object.",
+    )
+
+
+def is_upgrade(entry: Entry, known: KnownPatient) -> bool:
+    """Rule 3: the study has a generated patient and this object tells the real one."""
+    return known.generated and bool(entry.patient_id) and entry.patient_id != known.patient_id
+
+
+def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> Work[int]:
+    """The patient that the object names (or its study's generated one): the row, locked and filled in."""
+    level = entry.levels.patient
+    generated = not entry.patient_id
+    if generated:
+        level = _with_generated_id(level, generated_patient_id(entry.study_instance_uid))
+    identity = {
+        "organization_id": organization_id,
+        "issuer": level.columns["issuer"],
+        "patient_id": level.columns["patient_id"],
+    }
+    rows = yield queries.LOCK_PATIENT(**identity)
+    if rows:
+        yield from _fill(organization_id, rows[0], level, entry, now_us)
+    else:
+        yield queries.INSERT_PATIENT(
+            **identity,
+            **{name: level.columns[name] for name in _COLUMNS},
+            generated=int(generated),
+            fragments=level.text,
+            now_us=now_us,
+        )
+        # Another process may have made the same patient meanwhile: look again, then complete that one.
+        rows = yield queries.LOCK_PATIENT(**identity)
+        yield from _fill(organization_id, rows[0], level, entry, now_us)
+    pk: int = rows[0]["id"]
+    return pk
+
+
+def fill_patient(organization_id: int, patient_pk: int, entry: Entry, now_us: int) -> Work[None]:
+    """Complete a study's patient from one more of its objects."""
+    rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=patient_pk)
+    yield from _fill(organization_id, rows[0], entry.levels.patient, entry, now_us)
+
+
+def _fill(organization_id: int, row: Row, level: LevelData, entry: Entry, now_us: int) -> Work[None]:
+    known = {name: row[name] for name in _COLUMNS}
+    merged = merge(known, row["fragments"], level)
+    if merged.changed:
+        yield queries.FILL_PATIENT(
+            organization_id=organization_id,
+            id=row["id"],
+            **merged.columns,
+            fragments=merged.fragments,
+            now_us=now_us,
+        )
+    for found in contradictions(known, row["fragments"], level):
+        yield queries.NOTE_PATIENT_CONFLICT(
+            organization_id=organization_id,
+            patient_pk=row["id"],
+            tag=f"{found.tag:08X}",
+            kept=found.kept,
+            other=found.other,
+            sop_instance_uid=entry.sop_instance_uid,
+            now_us=now_us,
+        )
+
+
+def _with_generated_id(level: LevelData, patient_id: str) -> LevelData:
+    fragments = dict(level.fragments)
+    fragments[PATIENT_ID] = text_fragment(PATIENT_ID, "LO", [patient_id])
+    return replace(
+        level,
+        columns={**level.columns, "patient_id": patient_id},
+        fragments=dict(sorted(fragments.items())),
+    )

@@ -1,0 +1,194 @@
+"""Finding or making the patient, study and series rows that an object belongs under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isocenter.dicom.validation import Problem
+from isocenter.features.archive import queries
+from isocenter.features.archive.entry import Entry
+from isocenter.features.archive.merge import merge
+from isocenter.features.archive.patients import (
+    KnownPatient,
+    fill_patient,
+    find_or_create_patient,
+    is_upgrade,
+    known_patient,
+    objection,
+)
+from isocenter.platform.db import Work
+
+_STUDY_COLUMNS = (
+    "study_date",
+    "study_time",
+    "accession_number",
+    "study_id",
+    "description_key",
+    "referring_physician_key",
+)
+_SERIES_COLUMNS = (
+    "modality",
+    "series_number",
+    "series_date",
+    "series_time",
+    "description_key",
+    "body_part_examined",
+    "station_name",
+    "performing_physician_key",
+    "pps_start_date",
+    "pps_start_time",
+)
+
+
+@dataclass(slots=True)
+class Place:
+    """The series row an object is filed under. ``is_new_series`` until the study has counted it."""
+
+    study_pk: int
+    series_pk: int
+    merged_digest: str
+    is_new_series: bool = False
+
+
+@dataclass(slots=True)
+class _KnownStudy:
+    pk: int
+    patient: KnownPatient
+
+
+class Places:
+    """The rows that one transaction has found or made so far."""
+
+    def __init__(self, organization_id: int, now_us: int) -> None:
+        self._organization_id = organization_id
+        self._now_us = now_us
+        self._studies: dict[str, _KnownStudy] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+
+    def look_up(self, entries: Sequence[Entry]) -> Work[None]:
+        """Find in one statement whatever is already there."""
+        rows = yield queries.FIND_PLACES(
+            organization_id=self._organization_id,
+            study_uids=sorted({entry.study_instance_uid for entry in entries}),
+            series_uids=sorted({entry.series_instance_uid for entry in entries}),
+        )
+        for row in rows:
+            study_uid = row["study_instance_uid"]
+            self._studies[study_uid] = _KnownStudy(row["study_pk"], known_patient(row, "patient_pk"))
+            if row["series_pk"] is not None:
+                self._places[study_uid, row["series_instance_uid"]] = Place(
+                    row["study_pk"], row["series_pk"], row["merged_digest"]
+                )
+
+    def settle(self, entry: Entry) -> Work[Place | Problem]:
+        """Where the object goes; a Problem when it may not go where it wants to."""
+        key = (entry.study_instance_uid, entry.series_instance_uid)
+        place = self._places.get(key)
+        if place is not None and place.merged_digest == entry.levels.digest:
+            return place  # these very attributes were merged before
+        study_pk = yield from self._settle_study(entry)
+        if isinstance(study_pk, Problem):
+            return study_pk
+        place = yield from self._settle_series(entry, study_pk, place)
+        self._places[key] = place
+        return place
+
+    def _settle_study(self, entry: Entry) -> Work[int | Problem]:
+        known = self._studies.get(entry.study_instance_uid)
+        if known is None:
+            created = yield from self._create_study(entry)
+            if isinstance(created, int):
+                return created
+            known = created  # somebody else made it meanwhile
+        problem = objection(entry, known.patient)
+        if problem is not None:
+            return problem
+        if is_upgrade(entry, known.patient):
+            yield from self._move_to_real_patient(entry, known)
+        else:
+            yield from fill_patient(self._organization_id, known.patient.pk, entry, self._now_us)
+        yield from self._fill_study(entry)
+        return known.pk
+
+    def _create_study(self, entry: Entry) -> Work[int | _KnownStudy]:
+        """The new study's row, or the one that a concurrent writer was faster to make."""
+        patient_pk = yield from find_or_create_patient(self._organization_id, entry, self._now_us)
+        level = entry.levels.study
+        yield queries.INSERT_STUDY(
+            organization_id=self._organization_id,
+            patient_pk=patient_pk,
+            study_instance_uid=entry.study_instance_uid,
+            **{name: level.columns[name] for name in _STUDY_COLUMNS},
+            fragments=level.text,
+            now_us=self._now_us,
+        )
+        rows = yield queries.LOCK_STUDY(
+            organization_id=self._organization_id, study_instance_uid=entry.study_instance_uid
+        )
+        study_pk: int = rows[0]["id"]
+        owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=study_pk)
+        known = _KnownStudy(study_pk, known_patient(owners[0], "id"))
+        self._studies[entry.study_instance_uid] = known
+        if known.patient.pk == patient_pk:
+            return study_pk
+        yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=patient_pk)
+        return known
+
+    def _move_to_real_patient(self, entry: Entry, known: _KnownStudy) -> Work[None]:
+        patient_pk = yield from find_or_create_patient(self._organization_id, entry, self._now_us)
+        yield queries.MOVE_STUDY(
+            organization_id=self._organization_id, id=known.pk, patient_pk=patient_pk, now_us=self._now_us
+        )
+        yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=known.patient.pk)
+        owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=known.pk)
+        known.patient = known_patient(owners[0], "id")
+
+    def _fill_study(self, entry: Entry) -> Work[None]:
+        rows = yield queries.LOCK_STUDY(
+            organization_id=self._organization_id, study_instance_uid=entry.study_instance_uid
+        )
+        row = rows[0]
+        merged = merge({name: row[name] for name in _STUDY_COLUMNS}, row["fragments"], entry.levels.study)
+        if merged.changed:
+            yield queries.FILL_STUDY(
+                organization_id=self._organization_id,
+                id=row["id"],
+                **merged.columns,
+                fragments=merged.fragments,
+                now_us=self._now_us,
+            )
+
+    def _settle_series(self, entry: Entry, study_pk: int, place: Place | None) -> Work[Place]:
+        level = entry.levels.series
+        is_new = False
+        identity = {
+            "organization_id": self._organization_id,
+            "study_pk": study_pk,
+            "series_instance_uid": entry.series_instance_uid,
+        }
+        if place is None:
+            inserted = yield queries.INSERT_SERIES(
+                **identity,
+                **{name: level.columns[name] for name in _SERIES_COLUMNS},
+                fragments=level.text,
+                now_us=self._now_us,
+            )
+            is_new = bool(inserted)
+        rows = yield queries.LOCK_SERIES(**identity)
+        row = rows[0]
+        merged = merge({name: row[name] for name in _SERIES_COLUMNS}, row["fragments"], level)
+        yield queries.FILL_SERIES(
+            organization_id=self._organization_id,
+            id=row["id"],
+            **merged.columns,
+            fragments=merged.fragments,
+            merged_digest=entry.levels.digest,
+            now_us=self._now_us,
+        )
+        return Place(
+            study_pk,
+            row["id"],
+            entry.levels.digest,
+            is_new_series=is_new or (place is not None and place.is_new_series),
+        )

@@ -1,0 +1,90 @@
+"""How an organisation wants its objects judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from isocenter.dicom.validation import Strictness
+from isocenter.kit.errors import NotFound
+from isocenter.platform.db import Database, Sql, Work
+
+
+class ConflictPolicy(StrEnum):
+    """What happens when a SOP Instance UID arrives again with other bytes (MISSION A2)."""
+
+    REJECT = "reject"
+    KEEP_FIRST = "keep-first"
+    REPLACE = "replace"
+    KEEP_BOTH = "keep-both"
+
+
+class BatchPolicy(StrEnum):
+    """Whether one refused object refuses its whole batch (MISSION A3)."""
+
+    ACCEPT_VALID = "accept-valid"
+    ALL_OR_NOTHING = "all-or-nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    conflict: ConflictPolicy = ConflictPolicy.REJECT
+    batch: BatchPolicy = BatchPolicy.ACCEPT_VALID
+    strictness: Strictness = Strictness.STANDARD
+    accept_unknown_sop_classes: bool = False
+
+
+FIND_SETTINGS = Sql("SELECT settings FROM organization WHERE id = :organization_id")
+SET_SETTINGS = Sql("UPDATE organization SET settings = :settings WHERE id = :organization_id")
+
+
+class PolicyBook:
+    """Each organisation's policies: the server's defaults, overlaid with its own settings."""
+
+    def __init__(self, database: Database, defaults: Policies) -> None:
+        self._database = database
+        self._defaults = defaults
+        self._known: dict[int, Policies] = {}
+
+    async def of(self, organization_id: int) -> Policies:
+        """Raises NotFound for an organisation that is not there."""
+        known = self._known.get(organization_id)
+        if known is None:
+            known = await self._database.read(_load, organization_id, self._defaults)
+            self._known[organization_id] = known
+        return known
+
+    async def change(self, organization_id: int, **changes: str | bool) -> Policies:
+        """Set some of the organisation's own policies; raises ValueError for a value that does not exist."""
+        await self._database.write(_change, organization_id, changes, self._defaults)
+        self._known.pop(organization_id, None)
+        return await self.of(organization_id)
+
+
+def _overlay(defaults: Policies, own: dict[str, Any]) -> Policies:
+    parsers: dict[str, Any] = {
+        "conflict": ConflictPolicy,
+        "batch": BatchPolicy,
+        "strictness": Strictness,
+        "accept_unknown_sop_classes": bool,
+    }
+    return replace(defaults, **{name: parse(own[name]) for name, parse in parsers.items() if name in own})
+
+
+def _load(organization_id: int, defaults: Policies) -> Work[Policies]:
+    rows = yield FIND_SETTINGS(organization_id=organization_id)
+    if not rows:
+        raise NotFound("There is no such organisation.")
+    return _overlay(defaults, orjson.loads(rows[0]["settings"]))
+
+
+def _change(organization_id: int, changes: dict[str, str | bool], defaults: Policies) -> Work[None]:
+    rows = yield FIND_SETTINGS(organization_id=organization_id)
+    if not rows:
+        raise NotFound("There is no such organisation.")
+    own = orjson.loads(rows[0]["settings"]) | changes
+    _overlay(defaults, own)
+    yield SET_SETTINGS(organization_id=organization_id, settings=orjson.dumps(own).decode())

@@ -1,0 +1,258 @@
+"""Every statement that writes the index. (Searching composes its own: ``query.py``.)"""
+
+from __future__ import annotations
+
+from isocenter.platform.db import Sql
+
+# --- objects already there -------------------------------------------------------------------------------
+
+FIND_CURRENT_INSTANCES = Sql("""
+    SELECT instance.id, instance.sop_instance_uid, instance.sha256, instance.transfer_syntax_uid,
+           instance.version, instance.object_key, instance.series_pk, series.study_pk,
+           series.series_instance_uid, study.study_instance_uid
+    FROM instance
+    JOIN series ON series.id = instance.series_pk
+    JOIN study ON study.id = series.study_pk
+    WHERE instance.organization_id = :organization_id AND instance.current = 1
+      AND instance.sop_instance_uid IN :uids
+""")
+
+INSERT_INSTANCES = Sql("""
+    INSERT INTO instance (organization_id, series_pk, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
+        instance_number, content_date, content_time, number_of_frames, fragments, object_key, size,
+        header_size, sha256, pixel_offset, pixel_length, frame_offsets, version, current, door, peer,
+        received_at_us)
+    VALUES (:organization_id, :series_pk, :sop_instance_uid, :sop_class_uid, :transfer_syntax_uid,
+        :instance_number, :content_date, :content_time, :number_of_frames, :fragments, :object_key, :size,
+        :header_size, :sha256, :pixel_offset, :pixel_length, :frame_offsets, :version, 1, :door, :peer,
+        :received_at_us)
+""")
+
+COUNT_DUPLICATE = Sql("""
+    UPDATE instance SET duplicate_count = duplicate_count + 1
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+RETIRE_INSTANCES = Sql("""
+    UPDATE instance SET current = 0 WHERE organization_id = :organization_id AND id IN :ids
+""")
+
+REMOVE_INSTANCES = Sql("""
+    DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids
+""")
+
+# --- the levels above ------------------------------------------------------------------------------------
+
+FIND_PLACES = Sql("""
+    SELECT study.study_instance_uid, series.series_instance_uid, series.id AS series_pk,
+           study.id AS study_pk, study.patient_pk, series.merged_digest,
+           patient.patient_id, patient.issuer, patient.generated, patient.name_key
+    FROM study
+    JOIN patient ON patient.id = study.patient_pk
+    LEFT JOIN series ON series.study_pk = study.id AND series.series_instance_uid IN :series_uids
+    WHERE study.organization_id = :organization_id AND study.study_instance_uid IN :study_uids
+""")
+
+INSERT_PATIENT = Sql("""
+    INSERT INTO patient (organization_id, patient_id, issuer, generated, name_key, birth_date, sex, fragments,
+        created_at_us, updated_at_us)
+    VALUES (:organization_id, :patient_id, :issuer, :generated, :name_key, :birth_date, :sex, :fragments,
+        :now_us, :now_us)
+    ON CONFLICT (organization_id, issuer, patient_id) DO NOTHING
+""")
+
+LOCK_PATIENT = Sql("""
+    SELECT id, name_key, birth_date, sex, fragments FROM patient
+    WHERE organization_id = :organization_id AND issuer = :issuer AND patient_id = :patient_id
+    FOR UPDATE
+""")
+
+LOCK_PATIENT_BY_PK = Sql("""
+    SELECT id, name_key, birth_date, sex, fragments FROM patient
+    WHERE organization_id = :organization_id AND id = :id
+    FOR UPDATE
+""")
+
+FILL_PATIENT = Sql("""
+    UPDATE patient SET name_key = :name_key, birth_date = :birth_date, sex = :sex, fragments = :fragments,
+        updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+NOTE_PATIENT_CONFLICT = Sql("""
+    INSERT INTO patient_conflict (organization_id, patient_pk, tag, kept, other, sop_instance_uid, seen_at_us)
+    VALUES (:organization_id, :patient_pk, :tag, :kept, :other, :sop_instance_uid, :now_us)
+    ON CONFLICT (organization_id, patient_pk, tag, other) DO NOTHING
+""")
+
+REMOVE_PATIENT_WITHOUT_STUDY = Sql("""
+    DELETE FROM patient WHERE organization_id = :organization_id AND id = :id
+      AND NOT EXISTS (SELECT 1 FROM study WHERE study.patient_pk = patient.id)
+""")
+
+INSERT_STUDY = Sql("""
+    INSERT INTO study (organization_id, patient_pk, study_instance_uid, study_date, study_time,
+        accession_number, study_id, description_key, referring_physician_key, fragments, created_at_us,
+        updated_at_us)
+    VALUES (:organization_id, :patient_pk, :study_instance_uid, :study_date, :study_time, :accession_number,
+        :study_id, :description_key, :referring_physician_key, :fragments, :now_us, :now_us)
+    ON CONFLICT (organization_id, study_instance_uid) DO NOTHING
+""")
+
+LOCK_STUDY = Sql("""
+    SELECT study.id, study.patient_pk, study.fragments, study.study_date, study.study_time,
+           study.accession_number, study.study_id, study.description_key, study.referring_physician_key
+    FROM study
+    WHERE study.organization_id = :organization_id AND study.study_instance_uid = :study_instance_uid
+    FOR UPDATE
+""")
+
+FILL_STUDY = Sql("""
+    UPDATE study SET study_date = :study_date, study_time = :study_time, accession_number = :accession_number,
+        study_id = :study_id, description_key = :description_key,
+        referring_physician_key = :referring_physician_key, fragments = :fragments, updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+MOVE_STUDY = Sql("""
+    UPDATE study SET patient_pk = :patient_pk, updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+FIND_STUDY_PATIENT = Sql("""
+    SELECT patient.id, patient.patient_id, patient.issuer, patient.generated, patient.name_key
+    FROM study JOIN patient ON patient.id = study.patient_pk
+    WHERE study.organization_id = :organization_id AND study.id = :id
+""")
+
+INSERT_SERIES = Sql("""
+    INSERT INTO series (organization_id, study_pk, series_instance_uid, modality, series_number, series_date,
+        series_time, description_key, body_part_examined, station_name, performing_physician_key,
+        pps_start_date, pps_start_time, fragments, created_at_us, updated_at_us)
+    VALUES (:organization_id, :study_pk, :series_instance_uid, :modality, :series_number, :series_date,
+        :series_time, :description_key, :body_part_examined, :station_name, :performing_physician_key,
+        :pps_start_date, :pps_start_time, :fragments, :now_us, :now_us)
+    ON CONFLICT (organization_id, study_pk, series_instance_uid) DO NOTHING
+    RETURNING id
+""")
+
+LOCK_SERIES = Sql("""
+    SELECT id, fragments, modality, series_number, series_date, series_time, description_key,
+           body_part_examined, station_name, performing_physician_key, pps_start_date, pps_start_time
+    FROM series
+    WHERE organization_id = :organization_id AND study_pk = :study_pk
+      AND series_instance_uid = :series_instance_uid
+    FOR UPDATE
+""")
+
+FILL_SERIES = Sql("""
+    UPDATE series SET modality = :modality, series_number = :series_number, series_date = :series_date,
+        series_time = :series_time, description_key = :description_key,
+        body_part_examined = :body_part_examined, station_name = :station_name,
+        performing_physician_key = :performing_physician_key, pps_start_date = :pps_start_date,
+        pps_start_time = :pps_start_time, fragments = :fragments, merged_digest = :merged_digest,
+        updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+# --- counts ----------------------------------------------------------------------------------------------
+
+COUNT_INTO_SERIES = Sql("""
+    UPDATE series SET instance_count = instance_count + :added, updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+COUNT_INTO_STUDY = Sql("""
+    UPDATE study SET instance_count = instance_count + :added, series_count = series_count + :series_added,
+        updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+FIND_STUDY_MODALITIES = Sql("""
+    SELECT DISTINCT modality FROM series
+    WHERE organization_id = :organization_id AND study_pk = :study_pk AND modality <> '' ORDER BY modality
+""")
+
+SET_STUDY_MODALITIES = Sql("""
+    UPDATE study SET modalities = :modalities WHERE organization_id = :organization_id AND id = :id
+""")
+
+# --- the change feed and quarantine ----------------------------------------------------------------------
+
+LOCK_FEED = Sql("SELECT pg_advisory_xact_lock(731906)", only="postgresql")
+"""Numbers are drawn before a commit shows them: without the lock a reader's cursor could
+pass over a smaller number that appears later. SQLite has one writer."""
+
+APPEND_TO_FEED = Sql("""
+    INSERT INTO change_feed (organization_id, at_us, kind, study_instance_uid, series_instance_uid,
+        sop_instance_uid, detail)
+    VALUES (:organization_id, :now_us, :kind, :study_instance_uid, :series_instance_uid, :sop_instance_uid,
+        :detail)
+""")
+
+READ_FEED = Sql("""
+    SELECT id, at_us, kind, study_instance_uid, series_instance_uid, sop_instance_uid, detail
+    FROM change_feed WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
+""")
+
+PUT_IN_QUARANTINE = Sql("""
+    INSERT INTO quarantine (organization_id, object_key, size, header_size, sha256, transfer_syntax_uid,
+        problems, known, door, peer, received_at_us, times_seen)
+    VALUES (:organization_id, :object_key, :size, :header_size, :sha256, :transfer_syntax_uid, :problems,
+        :known, :door, :peer, :now_us, 1)
+    ON CONFLICT (organization_id, object_key) WHERE state = 'waiting'
+    DO UPDATE SET times_seen = quarantine.times_seen + 1, problems = excluded.problems,
+        received_at_us = excluded.received_at_us
+""")
+
+LIST_QUARANTINE = Sql("""
+    SELECT id, object_key, size, header_size, sha256, transfer_syntax_uid, problems, known, door, peer,
+           received_at_us, times_seen, state, settled_at_us, settled_note
+    FROM quarantine WHERE organization_id = :organization_id AND state = :state AND id > :after
+    ORDER BY id LIMIT :limit
+""")
+
+COUNT_QUARANTINE = Sql("""
+    SELECT count(*) FROM quarantine WHERE organization_id = :organization_id AND state = 'waiting'
+""")
+
+FIND_IN_QUARANTINE = Sql("""
+    SELECT id, object_key, size, header_size, sha256, transfer_syntax_uid, problems, known, door, peer,
+           received_at_us, times_seen, state, settled_at_us, settled_note
+    FROM quarantine WHERE organization_id = :organization_id AND id = :id
+""")
+
+SETTLE_QUARANTINE = Sql("""
+    UPDATE quarantine SET state = :state, settled_at_us = :now_us, settled_note = :note
+    WHERE organization_id = :organization_id AND id = :id AND state = 'waiting'
+    RETURNING id
+""")
+
+# --- the orphan sweep ------------------------------------------------------------------------------------
+
+MARK_FOR_SWEEP = Sql("""
+    INSERT INTO sweep_mark (organization_id, object_key, marked_at_us)
+    VALUES (:organization_id, :object_key, :now_us)
+    ON CONFLICT (object_key) DO UPDATE SET marked_at_us = excluded.marked_at_us
+""")
+
+UNMARK_FOR_SWEEP = Sql("""
+    DELETE FROM sweep_mark WHERE organization_id = :organization_id AND object_key IN :keys
+""")
+
+FORGET_OLD_MARKS = Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")
+
+LOCK_OUT_SWEEP = Sql("SELECT pg_advisory_xact_lock_shared(731907)", only="postgresql")
+LOCK_OUT_FILING = Sql("SELECT pg_advisory_xact_lock(731907)", only="postgresql")
+"""A sweep marks its victims only while nobody files an object that the store already had (``sweep.py``)."""
+
+FIND_MARKED = Sql("""
+    SELECT object_key FROM sweep_mark WHERE organization_id = :organization_id AND object_key IN :keys
+""")
+
+FIND_REFERENCED = Sql("""
+    SELECT object_key FROM instance WHERE organization_id = :organization_id AND object_key IN :keys
+    UNION
+    SELECT object_key FROM quarantine
+    WHERE organization_id = :organization_id AND state = 'waiting' AND object_key IN :keys
+""")

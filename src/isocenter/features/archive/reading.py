@@ -1,0 +1,141 @@
+"""From an object's header to what the index holds of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isocenter.dicom import tags
+from isocenter.dicom.charsets import TextDecoder, decoder_for
+from isocenter.dicom.dataset import read_items
+from isocenter.dicom.element import Element
+from isocenter.dicom.json_dataset import dataset_json
+from isocenter.dicom.json_model import fragment
+from isocenter.dicom.scanner import RawElement, Scan, Wanted
+from isocenter.features.archive.attributes import (
+    AT_LEVEL,
+    ATTRIBUTES,
+    Attribute,
+    Folding,
+    Level,
+    column_number,
+    column_text,
+)
+from isocenter.features.archive.entry import LevelCache, LevelData, Levels, digest_of
+from isocenter.kit.errors import InvalidInput
+
+WANTED = Wanted(
+    [
+        *ATTRIBUTES,
+        tags.SPECIFIC_CHARACTER_SET,
+        tags.PIXEL_DATA,
+        tags.FLOAT_PIXEL_DATA,
+        tags.DOUBLE_FLOAT_PIXEL_DATA,
+    ]
+)
+_SHARED = tuple(
+    attribute.tag for level in (Level.PATIENT, Level.STUDY, Level.SERIES) for attribute in AT_LEVEL[level]
+)
+_VALUE_BYTES_MAX = 64 << 10
+"""No attribute of the index is longer in earnest; a longer value stays in the object alone."""
+
+_ABSENT = RawElement("", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What was read of one object; still to be validated."""
+
+    levels: Levels
+    instance: LevelData
+    decoder: TextDecoder
+
+
+class HeaderReader:
+    """Turns scans into the index's terms; remembers the levels it has decoded."""
+
+    def __init__(self) -> None:
+        self._cache = LevelCache()
+
+    def read(self, scan: Scan) -> Header:
+        elements = scan.elements
+        charset = elements.get(tags.SPECIFIC_CHARACTER_SET)
+        decoder = decoder_for(charset.value if charset else None)
+        digest = digest_of(
+            [elements.get(tag, _ABSENT).value for tag in _SHARED] + [charset.value if charset else b""]
+        )
+        levels = self._cache.get(digest)
+        if levels is None:
+            levels = Levels(
+                _level(Level.PATIENT, scan, decoder),
+                _level(Level.STUDY, scan, decoder),
+                _level(Level.SERIES, scan, decoder),
+                digest,
+            )
+            self._cache.keep(levels)
+        return Header(levels, _level(Level.INSTANCE, scan, decoder), decoder)
+
+
+def _level(level: Level, scan: Scan, decoder: TextDecoder) -> LevelData:
+    columns: dict[str, str | int | None] = {}
+    fragments: dict[int, str] = {}
+    elements = scan.elements
+    for attribute in AT_LEVEL[level]:
+        raw = elements.get(attribute.tag)
+        if raw is None or len(raw.value) > _VALUE_BYTES_MAX:
+            if attribute.column:
+                columns[attribute.column] = None if attribute.folding is Folding.NUMBER else ""
+            continue
+        if attribute.vr == "SQ":
+            fragments[attribute.tag] = _sequence_fragment(attribute, raw, scan, decoder)
+        else:
+            fragments[attribute.tag] = fragment(attribute.tag, attribute.vr, raw.value, decoder)
+        if attribute.column:
+            columns[attribute.column] = _column(attribute, raw, decoder)
+    if level is Level.INSTANCE:
+        columns["number_of_frames"] = max(1, int(columns["number_of_frames"] or 1))
+    return LevelData(columns, fragments)
+
+
+def _column(attribute: Attribute, raw: RawElement, decoder: TextDecoder) -> str | int | None:
+    text = decoder.decode(raw.value, attribute.vr)
+    if attribute.folding is Folding.NUMBER:
+        return column_number(text)
+    return column_text(text, attribute.folding)
+
+
+def _sequence_fragment(attribute: Attribute, raw: RawElement, scan: Scan, decoder: TextDecoder) -> str:
+    """A sequence's attribute as JSON; without its items where they cannot be read."""
+    try:
+        items = read_items(raw.value, implicit_vr=scan.implicit_vr)
+    except InvalidInput:
+        items = []
+    return dataset_json([Element(attribute.tag, "SQ", items)], decoder).decode()[1:-1]
+
+
+def frame_offsets(scan: Scan, number_of_frames: int) -> str:
+    """Where each compressed frame's first fragment begins, counted from Pixel Data's own offset.
+
+    Numbers separated by blanks; empty where frames are not compressed (arithmetic finds them) or where
+    nothing tells which fragments make which frame (PS3.5 A.4).
+    """
+    pixels = scan.pixel_data
+    if pixels is None or not pixels.encapsulated or not pixels.fragment_offsets:
+        return ""
+    first_item = pixels.fragment_offsets[0] - 8
+    if pixels.extended_offset_table is not None and len(pixels.extended_offset_table) == number_of_frames:
+        starts = [first_item + offset for offset in pixels.extended_offset_table]
+    elif len(pixels.basic_offset_table) == number_of_frames:
+        starts = [first_item + offset for offset in pixels.basic_offset_table]
+    elif len(pixels.fragment_offsets) == number_of_frames:
+        starts = [offset - 8 for offset in pixels.fragment_offsets]
+    elif number_of_frames == 1:
+        starts = [first_item]
+    else:
+        return ""
+    return " ".join(str(start - pixels.offset) for start in starts)
+
+
+def raw_text(scan: Scan, tag: int, decoder: TextDecoder) -> str:
+    """One attribute's text, trimmed; empty where it is absent."""
+    raw = scan.elements.get(tag)
+    return decoder.decode(raw.value, ATTRIBUTES[tag].vr) if raw else ""

@@ -1,0 +1,189 @@
+"""Where an object's bytes wait while they arrive: in memory within a budget, else in a file.
+
+The budget is one number for the whole process (DESIGN §4). When it is used up, objects go to disk
+earlier; the disk slows the senders down; and when the disk is full the sender is told. Memory never grows
+with the number or the size of objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from isocenter.kit.errors import OutOfSpace, Unavailable
+from isocenter.platform.storage.interface import Buffer
+
+_WRITE_BYTES = 4 << 20
+
+
+class MemoryBudget:
+    """Bytes that all objects on their way in may occupy together."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self.used_bytes = 0
+
+    def take(self, count: int) -> bool:
+        """False when there is not that much left; nothing is taken then."""
+        if self.used_bytes + count > self.total_bytes:
+            return False
+        self.used_bytes += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.used_bytes -= count
+
+
+class Spool:
+    """The folder for objects too large for memory, and the budget for the others."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        memory_budget_bytes: int,
+        threshold_bytes: int,
+        min_free_bytes: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.budget = MemoryBudget(memory_budget_bytes)
+        self.threshold_bytes = threshold_bytes
+        self._min_free_bytes = min_free_bytes
+        self._numbers = itertools.count()
+        self.threads = ThreadPoolExecutor(4, thread_name_prefix="spool")
+
+    def prepare(self) -> None:
+        """Make the folder; remove what a crash left in it (nothing in it was ever acknowledged).
+
+        Files carry their process's number: another live process's are left alone.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("*.part"):
+            pid = path.name.split("-", 1)[0]
+            if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
+                path.unlink(missing_ok=True)
+
+    def new_path(self) -> Path:
+        return self.folder / f"{os.getpid()}-{next(self._numbers)}.part"
+
+    def check_room(self) -> None:
+        """Raises OutOfSpace when less than the configured reserve would stay free."""
+        if self._min_free_bytes and shutil.disk_usage(self.folder).free < self._min_free_bytes:
+            raise OutOfSpace(
+                "The disk for incoming objects is nearly full.",
+                code="disk-reserve-reached",
+                remedy="Free space on the data folder's disk, or lower --min-free-disk.",
+                retry_after_s=60,
+            )
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=True)
+
+
+class SpooledBytes:
+    """One object's bytes: ``memory`` until they are too many, then ``path``."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.memory = bytearray()
+        self.path: Path | None = None
+        self.size = 0
+        self._taken = 0
+        self._file: BinaryIO | None = None
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
+        self._writing: asyncio.Future[None] | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        return self.path is None
+
+    def append(self, fragment: Buffer) -> Awaitable[None] | None:
+        """Keep a copy of the bytes. Await what is returned, if anything, before the next call."""
+        self.size += len(fragment)
+        if self.path is None:
+            if self.size <= self._spool.threshold_bytes and self._grow():
+                self.memory += fragment
+                return None
+            self._start_file()
+        self._unwritten.append(bytes(fragment))
+        self._unwritten_bytes += len(fragment)
+        if self._unwritten_bytes < _WRITE_BYTES:
+            return None
+        return self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits to the file. Raises OutOfSpace or Unavailable."""
+        pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        self._writing = asyncio.get_running_loop().run_in_executor(self._spool.threads, self._write, pieces)
+        await asyncio.shield(self._writing)  # a thread at work cannot be cancelled: `discard` waits for it
+
+    async def finish(self) -> None:
+        """No more bytes will come: complete the file, if there is one."""
+        if self._file is not None:
+            await self.flush()
+            self._file.close()
+            self._file = None
+
+    async def discard(self) -> None:
+        """Let go of memory and file; allowed at any moment and more than once."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            if not self._writing.cancelled():
+                self._writing.exception()  # seen: whoever awaited the write was told
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        self.release_memory()
+
+    def release_memory(self) -> None:
+        self._spool.budget.give_back(self._taken)
+        self._taken = 0
+        self.memory = bytearray()
+
+    def _grow(self) -> bool:
+        """Take budget in steps, so that not every fragment asks."""
+        while self._taken < self.size:
+            step = max(256 << 10, self._taken)
+            if not self._spool.budget.take(step):
+                return False
+            self._taken += step
+        return True
+
+    def _start_file(self) -> None:
+        self._spool.check_room()
+        self.path = self._spool.new_path()
+        self._unwritten.append(bytes(self.memory))
+        self._unwritten_bytes = len(self.memory)
+        self.release_memory()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        try:
+            if self._file is None:
+                assert self.path is not None
+                self._file = self.path.open("xb", buffering=0)
+            for piece in pieces:
+                view = memoryview(piece)
+                while view:
+                    view = view[self._file.write(view) :]
+            self._spool.check_room()
+        except OSError as error:
+            if error.errno in {28, 122}:  # ENOSPC, EDQUOT
+                raise OutOfSpace(
+                    "The disk for incoming objects is full.",
+                    remedy="Free space on the data folder's disk.",
+                    retry_after_s=60,
+                ) from error
+            raise Unavailable(
+                f"The folder for incoming objects cannot be written ({error.strerror}).",
+                remedy="Check the data folder's permissions and disk; 'isocenter doctor' tries it.",
+                retry_after_s=30,
+            ) from error

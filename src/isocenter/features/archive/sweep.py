@@ -1,0 +1,112 @@
+"""The orphan sweep: removing objects that no row refers to.
+
+Orphans are what crashes, cut connections, duplicates, deletions and replacements leave in the store. The
+sweep is the only place that deletes objects, and it must never take one that is just being filed again:
+
+- Only objects last put longer than a grace period ago are looked at; a put of bytes that are already there
+  counts as one (``ObjectStore.put`` refreshes the time).
+- A victim is first marked in the database. Whoever files an object that the store already had looks for
+  the mark in the same transaction, and has the sender try again when it is there (``filing.py``).
+- Only then is it looked up once more and deleted. Marks stay until a later sweep forgets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from isocenter.features.archive import queries
+from isocenter.kit.clock import Clock
+from isocenter.platform.db import Database, Work
+from isocenter.platform.storage.interface import ObjectInfo, ObjectStore
+
+_BATCH = 500
+_MARKS_KEPT = timedelta(minutes=30)
+
+
+@dataclass(slots=True)
+class SweepReport:
+    examined: int = 0
+    removed: int = 0
+    removed_bytes: int = 0
+
+
+class OrphanSweep:
+    def __init__(self, database: Database, store: ObjectStore, clock: Clock, *, grace: timedelta) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._grace = grace
+
+    async def run(self) -> SweepReport:
+        """Sweep the whole store once. Raises Unavailable when store or database are out of reach."""
+        report = SweepReport()
+        now = self._clock.now()
+        await self._database.write(_forget_marks, microseconds(now - _MARKS_KEPT))
+        async for organization_id, batch in batches(self._store):
+            report.examined += len(batch)
+            old = [info for info in batch if info.modified_at < now - self._grace]
+            if old:
+                await self._sweep(organization_id, old, now, report)
+        return report
+
+    async def _sweep(
+        self, organization_id: int, old: list[ObjectInfo], now: datetime, report: SweepReport
+    ) -> None:
+        keys = [info.key for info in old]
+        referenced = await self._database.read(find_referenced, organization_id, keys)
+        orphans = [info for info in old if info.key not in referenced]
+        if not orphans:
+            return
+        victims = [info.key for info in orphans]
+        await self._database.write(_mark, organization_id, victims, microseconds(now))
+        referenced = await self._database.read(find_referenced, organization_id, victims)
+        if referenced:
+            await self._database.write(_unmark, organization_id, sorted(referenced))
+        for info in orphans:
+            if info.key not in referenced and await self._store.delete(
+                info.key, unmodified_since=now - self._grace
+            ):
+                report.removed += 1
+                report.removed_bytes += info.size
+
+
+async def batches(store: ObjectStore) -> AsyncIterator[tuple[int, list[ObjectInfo]]]:
+    """Everything in the store that has an archive key (``{organisation}/…``), a few hundred at a time."""
+    waiting: dict[int, list[ObjectInfo]] = {}
+    async for info in store.list():
+        head, _, _ = info.key.partition("/")
+        if not head.isdecimal():
+            continue  # not the archive's: another feature's prefix
+        batch = waiting.setdefault(int(head), [])
+        batch.append(info)
+        if len(batch) >= _BATCH:
+            yield int(head), waiting.pop(int(head))
+    for organization_id, batch in waiting.items():
+        yield organization_id, batch
+
+
+def microseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000)
+
+
+def find_referenced(organization_id: int, keys: list[str]) -> Work[set[str]]:
+    """Those of the keys that an instance or a waiting quarantine entry refers to."""
+    rows = yield queries.FIND_REFERENCED(organization_id=organization_id, keys=keys)
+    return {row[0] for row in rows}
+
+
+def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[None]:
+    yield queries.LOCK_OUT_FILING()
+    yield queries.MARK_FOR_SWEEP.many(
+        [{"organization_id": organization_id, "object_key": key, "now_us": now_us} for key in keys]
+    )
+
+
+def _unmark(organization_id: int, keys: list[str]) -> Work[None]:
+    yield queries.UNMARK_FOR_SWEEP(organization_id=organization_id, keys=keys)
+
+
+def _forget_marks(before_us: int) -> Work[None]:
+    yield queries.FORGET_OLD_MARKS(before_us=before_us)
