@@ -145,6 +145,31 @@ def test_sqlite_on_a_network_share(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "nfs4" in finding.says and "PostgreSQL" in finding.remedy
 
 
+def test_an_object_store_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "objects").mkdir()
+    (finding,) = services.storage(settings_in(tmp_path))
+    assert finding.verdict is Verdict.GOOD
+
+
+def test_an_object_store_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
+    (finding,) = services.storage(settings_in(tmp_path))
+    assert finding.verdict is Verdict.GOOD and "not there yet" in finding.says
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_store_that_is_down(tmp_path: Path, free_port: int) -> None:
+    settings = settings_in(
+        tmp_path,
+        storage_url="s3://bucket",
+        storage_endpoint=f"http://127.0.0.1:{free_port}",
+        storage_access_key="AKIAXYZ",
+        storage_secret_key="s3cr3t",
+    )
+    (finding,) = bad_of(services.storage, settings)
+    assert "s3://bucket cannot be used" in finding.says and finding.remedy
+    assert "s3cr3t" not in finding.says
+
+
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("not PEM")
     given = {"dicom_tls_cert": tmp_path / "cert.pem", "dicom_tls_key": tmp_path / "gone.pem"}

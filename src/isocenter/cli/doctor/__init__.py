@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     machine.open_files,
     ports.ports,
     services.database,
+    services.storage,
     services.certificate,
     clock.clock,
 )

@@ -57,7 +57,7 @@ def open_files(settings: Settings) -> Iterator[Finding]:
 
 def folders(settings: Settings) -> Iterator[Finding]:
     for name, folder in _folders(settings):
-        yield _writable(name, folder)
+        yield folder_finding(name, folder)
 
 
 def disk_space(settings: Settings) -> Iterator[Finding]:
@@ -88,7 +88,8 @@ def _folders(settings: Settings) -> list[tuple[str, Path]]:
     return [("data folder", settings.data_folder), ("spool folder", settings.spool_folder)]
 
 
-def _writable(name: str, folder: Path) -> Finding:
+def folder_finding(name: str, folder: Path) -> Finding:
+    """Whether the folder, or the nearest one above it that exists, can be written to."""
     place = nearest_existing(folder)
     if not place.is_dir():
         return bad(name, f"{place} is a file, not a folder.", "Choose another folder or move the file away.")

@@ -7,13 +7,14 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from isocenter.cli.doctor.findings import Finding, bad, good
-from isocenter.cli.doctor.machine import nearest_existing
+from isocenter.cli.doctor.findings import Finding, bad, good, unknown
+from isocenter.cli.doctor.machine import folder_finding, nearest_existing
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.settings import Settings
 from isocenter.platform.settings.model import shown
+from isocenter.platform.storage.interface import StoreHealth
 
 CONNECT_TIMEOUT_S = 3.0
 _POSTGRES_PORT = 5432
@@ -91,6 +92,47 @@ def _file_system_of(path: Path) -> str:
         return ""
     holding = [fields for fields in mounts if Path(place).is_relative_to(fields[1].replace("\\040", " "))]
     return max(holding, key=lambda fields: len(fields[1]))[2] if holding else ""
+
+
+def storage(settings: Settings) -> Iterator[Finding]:
+    url = settings.storage_url_or_default
+    named = shown("storage_url", url)
+    if url.startswith("memory:"):
+        yield unknown(
+            "object store", "Objects live in memory and are gone when the server stops.", "Set storage_url."
+        )
+        return
+    folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
+    if folder and not folder.exists():
+        yield folder_finding("object store", folder)  # opening the store would make it
+        return
+    try:
+        health = asyncio.run(_health(settings))
+    except IsocenterError as error:
+        yield bad("object store", f"{named}: {error.detail}", error.remedy)
+        return
+    if not health.ok:
+        yield bad(
+            "object store", f"{named} cannot be used: {health.problem}", "Check storage_url and its keys."
+        )
+        return
+    yield good("object store", f"{named} can be written to and read from.")
+
+
+async def _health(settings: Settings) -> StoreHealth:
+    from isocenter.platform.storage.open import open_store
+
+    store = open_store(
+        settings.storage_url_or_default,
+        endpoint=settings.storage_endpoint,
+        region=settings.storage_region,
+        access_key=settings.storage_access_key,
+        secret_key=settings.storage_secret_key.get_secret_value(),
+    )
+    try:
+        return await store.health()
+    finally:
+        await store.close()
 
 
 def certificate(settings: Settings) -> Iterator[Finding]:

@@ -208,7 +208,7 @@ class Settings(BaseModel):
 
     @property
     def storage_url_or_default(self) -> str:
-        return self.storage_url or f"file://{self.data_folder / 'objects'}"
+        return self.storage_url or (self.data_folder / "objects").as_uri()
 
     @property
     def spool_folder(self) -> Path:
