@@ -1,0 +1,206 @@
+"""``isocenter storage check``: do index and store agree, and if not, what can be mended?
+
+Looked for: rows whose object is gone, objects whose bytes are not what was stored, objects without a row,
+counters that are off. What the check never does is delete an object or a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from isocenter.features.archive.entry import OutcomeKind, Source, Suspect
+from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.sweep import batches, find_referenced, microseconds
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import NotFound
+from isocenter.platform.db import Database, Row, Sql, Work
+from isocenter.platform.storage.interface import InMemory, ObjectInfo, ObjectStore
+
+_PAGE = 500
+_LISTED_MAX = 1000
+_IN_FLIGHT = timedelta(minutes=10)
+"""An object this young may belong to a sender that has not been answered yet."""
+
+PAGE_OF_OBJECTS = Sql("""
+    SELECT id, object_key, size, header_size, sha256, sop_instance_uid FROM instance
+    WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
+""")
+
+FIND_WRONG_SERIES = Sql("""
+    SELECT series.id FROM series
+    LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance WHERE current = 1 GROUP BY series_pk) AS counted
+      ON counted.series_pk = series.id
+    WHERE series.organization_id = :organization_id AND series.instance_count <> coalesce(counted.held, 0)
+""")
+
+FIND_SERIES_OF_WRONG_STUDIES = Sql("""
+    SELECT series.id FROM series JOIN (
+        SELECT study.id FROM study LEFT JOIN series AS held ON held.study_pk = study.id
+        WHERE study.organization_id = :organization_id
+        GROUP BY study.id, study.series_count, study.instance_count
+        HAVING study.series_count <> count(held.id)
+            OR study.instance_count <> coalesce(sum(held.instance_count), 0)) AS wrong
+      ON wrong.id = series.study_pk
+    WHERE series.organization_id = :organization_id
+""")
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """Keys and UIDs are listed up to a thousand each; the counts are complete."""
+
+    rows: int = 0
+    objects: int = 0
+    missing_count: int = 0
+    missing: list[str] = field(default_factory=list)
+    damaged_count: int = 0
+    damaged: list[str] = field(default_factory=list)
+    orphan_count: int = 0
+    orphan_bytes: int = 0
+    adopted: int = 0
+    wrong_counters: int = 0
+    repaired: list[str] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        return not (self.missing_count or self.damaged_count or self.orphan_count or self.wrong_counters)
+
+
+class StorageCheck:
+    def __init__(self, database: Database, store: ObjectStore, ingest: Ingest, clock: Clock) -> None:
+        self._database = database
+        self._store = store
+        self._ingest = ingest
+        self._clock = clock
+
+    async def run(
+        self,
+        organization_id: int,
+        *,
+        verify_hashes: bool = True,
+        repair: bool = False,
+        adopt_orphans: bool = False,
+        progress: Callable[[CheckReport], None] = lambda report: None,
+    ) -> CheckReport:
+        """Compare both sides of one organisation.
+
+        ``repair`` sets counters right and moves damaged objects aside (under ``damaged/``), so that sending
+        them again heals them. ``adopt_orphans`` files objects without a row, as after restoring an older
+        database; it also brings back what was deleted and not yet swept.
+        """
+        report = CheckReport()
+        await self._check_rows(organization_id, verify_hashes, repair, report, progress)
+        await self._check_objects(organization_id, adopt_orphans, report, progress)
+        await self._check_counters(organization_id, repair, report)
+        return report
+
+    async def _check_rows(
+        self,
+        organization_id: int,
+        verify_hashes: bool,
+        repair: bool,
+        report: CheckReport,
+        progress: Callable[[CheckReport], None],
+    ) -> None:
+        after = 0
+        while rows := await self._database.read(_page, organization_id, after):
+            for row in rows:
+                report.rows += 1
+                await self._check_row(row, verify_hashes, repair, report)
+            progress(report)
+            after = rows[-1]["id"]
+
+    async def _check_row(self, row: Row, verify_hashes: bool, repair: bool, report: CheckReport) -> None:
+        key = row["object_key"]
+        info = await self._store.stat(key)
+        if info is None:
+            report.missing_count += 1
+            _list(report.missing, row["sop_instance_uid"])
+        elif info.size != row["size"] or (verify_hashes and not await self._is_intact(row)):
+            report.damaged_count += 1
+            _list(report.damaged, row["sop_instance_uid"])
+            if repair:
+                await self._move_aside(key)
+                _list(report.repaired, f"moved the damaged {key} aside: send the object again")
+
+    async def _is_intact(self, row: Row) -> bool:
+        """Whether the bytes are still those that the address names (``ingest.py``)."""
+        sha256, header, header_size = hashlib.sha256(), hashlib.blake2b(digest_size=4), row["header_size"]
+        position = 0
+        try:
+            async for piece in self._store.stream(row["object_key"]):
+                in_header = max(0, min(len(piece), header_size - position))
+                header.update(piece[:in_header])
+                sha256.update(piece[in_header:])
+                position += len(piece)
+        except NotFound:
+            return False
+        return sha256.hexdigest() == row["sha256"] and row["object_key"].endswith(header.hexdigest())
+
+    async def _move_aside(self, key: str) -> None:
+        await self._store.put(f"damaged/{key}", InMemory([await self._store.get(key)]))
+        await self._store.delete(key)
+
+    async def _check_objects(
+        self,
+        organization_id: int,
+        adopt: bool,
+        report: CheckReport,
+        progress: Callable[[CheckReport], None],
+    ) -> None:
+        young = self._clock.now() - _IN_FLIGHT
+        async for owner, batch in batches(self._store):
+            if owner != organization_id:
+                continue
+            report.objects += len(batch)
+            referenced = await self._database.read(find_referenced, owner, [info.key for info in batch])
+            for info in batch:
+                if info.key not in referenced and info.modified_at < young:
+                    report.orphan_count += 1
+                    report.orphan_bytes += info.size
+                    if adopt and await self._adopt(organization_id, info):
+                        report.adopted += 1
+            progress(report)
+
+    async def _adopt(self, organization_id: int, info: ObjectInfo) -> bool:
+        reception = self._ingest.receive(organization_id, Source("check", "adopted orphan"))
+        try:
+            async for piece in self._store.stream(info.key):
+                waiting = reception.write(piece)
+                if waiting is not None:
+                    await waiting
+            received = await reception.finish()
+        except BaseException:
+            await reception.abort()
+            raise
+        if isinstance(received, Suspect):
+            return False
+        [outcome] = await self._ingest.commit(organization_id, [received])
+        return outcome.kind is OutcomeKind.STORED
+
+    async def _check_counters(self, organization_id: int, repair: bool, report: CheckReport) -> None:
+        wrong = await self._database.read(_find_wrong_counters, organization_id)
+        report.wrong_counters = len(wrong)
+        if wrong and repair:
+            now_us = microseconds(self._clock.now())
+            await self._database.write(recount_series, organization_id, wrong, now_us)
+            _list(report.repaired, f"counted {len(wrong)} series again")
+
+
+def _list(listed: list[str], name: str) -> None:
+    if len(listed) < _LISTED_MAX:
+        listed.append(name)
+
+
+def _page(organization_id: int, after: int) -> Work[list[Row]]:
+    return (yield PAGE_OF_OBJECTS(organization_id=organization_id, after=after, limit=_PAGE))
+
+
+def _find_wrong_counters(organization_id: int) -> Work[list[int]]:
+    series = yield FIND_WRONG_SERIES(organization_id=organization_id)
+    in_studies = yield FIND_SERIES_OF_WRONG_STUDIES(organization_id=organization_id)
+    return sorted({row[0] for row in series} | {row[0] for row in in_studies})
