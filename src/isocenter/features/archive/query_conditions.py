@@ -6,7 +6,7 @@ too (``>= 'doe' AND < 'doe\\U0010FFFF'``), which an index answers on both databa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -26,6 +26,9 @@ from isocenter.features.archive.attributes import Attribute, Folding
 from isocenter.kit.errors import InvalidInput
 
 _LAST_CHARACTER = "\U0010ffff"
+_COMPARED_AS_TEXT = frozenset({Folding.NONE, Folding.TEXT})
+_ALTERNATIVES_MAX = 200  # SQLite takes expressions up to 1000 deep
+_PATTERN_CHARS_MAX = 1024
 _INTEGER_MAX = 2**63 - 1
 # What `fragment_condition` can look for in the stored JSON text.
 _PLAIN_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "SH", "ST", "UI"})
@@ -49,9 +52,19 @@ def matching_key(attribute: Attribute, text: str) -> MatchingKey:
     """The key that ``text`` asks for, folded as the attribute's column is. Raises InvalidInput."""
     if "\0" in text.rstrip(" \0"):
         raise InvalidInput("a matching value holds a null character", code="invalid-value")
-    if attribute.folding is Folding.TEXT:
-        return classify(attribute.vr, fold_text(text))
-    return classify(attribute.vr, text)
+    key = classify(attribute.vr, fold_text(text) if attribute.folding is Folding.TEXT else text)
+    for one in key.keys if isinstance(key, ValueList) else (key,):
+        if isinstance(one, Wildcard) and len(one.pattern) > _PATTERN_CHARS_MAX:
+            raise InvalidInput(
+                f"a pattern has more than {_PATTERN_CHARS_MAX} characters", code="pattern-too-long"
+            )
+    if isinstance(key, ValueList) and len(key.keys) > _ALTERNATIVES_MAX:
+        raise InvalidInput(
+            f"more than {_ALTERNATIVES_MAX} values for one attribute",
+            code="too-many-values",
+            remedy="Ask in portions.",
+        )
+    return key
 
 
 def fold_text(text: str) -> str:
@@ -66,6 +79,8 @@ def condition(  # noqa: PLR0911 - one line for each kind of key
     match key:
         case Universal():
             return ""
+        case ValueList(keys) if folding in _COMPARED_AS_TEXT and _all_single(keys):
+            return f"{column} IN {params.add([key.text for key in keys])}"
         case ValueList(keys):
             return "(" + " OR ".join(condition(column, folding, one, params) for one in keys) + ")"
         case UidList(uids) if len(uids) > 1:
@@ -119,6 +134,10 @@ def fragment_condition(column: str, attribute: Attribute, key: MatchingKey, para
     written = orjson.dumps(start).decode()[1:-1]
     line = f'"{attribute.tag:08X}":{{"vr":"{attribute.vr}","Value":["{written}{end}'
     return rf"{column} LIKE {params.add(f'%{_escaped(line)}%')} ESCAPE '\'"
+
+
+def _all_single(keys: tuple[object, ...]) -> TypeGuard[tuple[SingleValue, ...]]:
+    return all(isinstance(key, SingleValue) for key in keys)
 
 
 def _equals(column: str, folding: Folding, text: str, params: Parameters) -> str:

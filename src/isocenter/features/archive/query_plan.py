@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from isocenter.dicom.dictionary import keyword_of
 from isocenter.dicom.matching import DateTimeRange, MatchingKey, Universal, Wildcard
 from isocenter.features.archive.attributes import ATTRIBUTES, Attribute, Folding, Level
 from isocenter.features.archive.query_conditions import (
@@ -22,6 +23,7 @@ from isocenter.features.archive.query_conditions import (
     matching_key,
 )
 from isocenter.features.archive.query_results import PATIENT_COUNTS, columns_of
+from isocenter.kit.errors import InvalidInput
 from isocenter.platform.db import Sql, composed
 
 MODALITIES_IN_STUDY = 0x00080061
@@ -172,17 +174,25 @@ def _keys(query: Query, found: Conditions) -> dict[int, MatchingKey | Literal["e
             if query.empty_value_matching and text == EMPTY_VALUE:
                 keys[tag] = "empty"
             elif attribute.vr != "SQ" or text:
-                keys[tag] = matching_key(attribute, text)
+                keys[tag] = _matching_key(attribute, text)
         elif text and tag not in _NEVER_MATCHED:
             found.unsupported += (tag,)
     return keys
+
+
+def _matching_key(attribute: Attribute, text: str) -> MatchingKey:
+    try:
+        return matching_key(attribute, text)
+    except InvalidInput as error:
+        name = keyword_of(attribute.tag) or f"{attribute.tag:08X}"
+        raise InvalidInput(f"{name}: {error.detail}.", code=error.code, remedy=error.remedy) from None
 
 
 def _modalities_in_study(query: Query, text: str, params: Parameters) -> list[str]:
     if query.level is Level.PATIENT:
         return []
     modality = Attribute(MODALITIES_IN_STUDY, "CS", Level.STUDY)
-    on_series = condition("m.modality", Folding.NONE, matching_key(modality, text), params)
+    on_series = condition("m.modality", Folding.NONE, _matching_key(modality, text), params)
     if not on_series:
         return []
     of_study = "m.organization_id = :organization_id AND m.study_pk = s.id"

@@ -1,0 +1,51 @@
+"""Absolute addresses of what the archive holds: RetrieveURL and BulkDataURI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from starlette.requests import Request
+
+from isocenter.features.archive.query import Match
+
+
+class Addresses:
+    """``public_url`` is what the world calls this server; empty: what the request called it."""
+
+    def __init__(self, public_url: str, mount: str) -> None:
+        self._public = public_url.rstrip("/") + mount if public_url else ""
+        self._mount = mount
+
+    def base(self, request: Request) -> str:
+        """``https://host/dicom-web`` without a trailing slash."""
+        if self._public:
+            return self._public
+        # The Host header is the client's own word; it only ever returns to that client, and quoted.
+        host = request.headers.get("host", "localhost")
+        return f"{request.url.scheme}://{_printable(host)}{self._mount}"
+
+    def study(self, request: Request, study: str) -> str:
+        return f"{self.base(request)}/studies/{study}"
+
+    def instance(self, request: Request, study: str, series: str, instance: str) -> str:
+        return f"{self.base(request)}/studies/{study}/series/{series}/instances/{instance}"
+
+    def retrieve_lines(self, request: Request) -> Callable[[Match], str]:
+        """What writes the RetrieveURL (0008,1190) attribute of each match."""
+        base = self.base(request)
+
+        def line(match: Match) -> str:
+            url = f"{base}/studies/{match.study_instance_uid}"
+            if match.series_instance_uid:
+                url += f"/series/{match.series_instance_uid}"
+            if match.sop_instance_uid:
+                url += f"/instances/{match.sop_instance_uid}"
+            return f'"00081190":{{"vr":"UR","Value":[{orjson.dumps(url).decode()}]}}'
+
+        return line
+
+
+def _printable(host: str) -> str:
+    """Without what has no place in a host and port (RFC 3986 §3.2.2); a header must not be split by it."""
+    return "".join(c for c in host if c.isascii() and (c.isalnum() or c in ".:-_[]"))[:255]
