@@ -46,10 +46,6 @@ mon allow pool size one = true
 mon data avail crit = 1
 paxos propose interval = 0.05
 paxos min wait = 0.01
-mgr tick period = 1
-mgr stats period = 1
-mon mgr digest period = 1
-osd mon heartbeat interval = 1
 rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
 rgw run sync thread = false
 rgw enable gc threads = false
