@@ -36,8 +36,6 @@ def read_dataset(
     deflated = is_deflated(transfer_syntax_uid)
     if deflated:
         data = inflated(data, limits)
-    elif isinstance(data, bytearray):
-        data = memoryview(data)
     reader = DatasetReader(
         data,
         limits,

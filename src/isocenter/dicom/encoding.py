@@ -26,7 +26,9 @@ class Encoding:
     """VR explicitness and byte order, with the tools that follow from the byte order.
 
     ``short``: group, element, VR word, 16-bit length. ``wide``: group, element, 32-bit length.
-    ``long``: a 32-bit length alone. The dicts name a VR by its word.
+    ``long``: a 32-bit length alone. ``keyed_short`` and ``keyed_wide`` take group and element as one word,
+    the key, which is quicker (in little endian the element is its upper half). The dicts name a VR by its
+    word.
     """
 
     implicit_vr: bool
@@ -34,6 +36,8 @@ class Encoding:
     short: struct.Struct = field(init=False, compare=False, repr=False)
     wide: struct.Struct = field(init=False, compare=False, repr=False)
     long: struct.Struct = field(init=False, compare=False, repr=False)
+    keyed_short: struct.Struct = field(init=False, compare=False, repr=False)
+    keyed_wide: struct.Struct = field(init=False, compare=False, repr=False)
     short_vrs: dict[int, str] = field(init=False, compare=False, repr=False)
     long_vrs: dict[int, str] = field(init=False, compare=False, repr=False)
 
@@ -43,8 +47,21 @@ class Encoding:
         object.__setattr__(self, "short", struct.Struct(f"{mark}HHHH"))
         object.__setattr__(self, "wide", struct.Struct(f"{mark}HHI"))
         object.__setattr__(self, "long", struct.Struct(f"{mark}I"))
+        object.__setattr__(self, "keyed_short", struct.Struct(f"{mark}IHH"))
+        object.__setattr__(self, "keyed_wide", struct.Struct(f"{mark}II"))
         object.__setattr__(self, "short_vrs", SHORT_VR_BY_WORD[order])
         object.__setattr__(self, "long_vrs", LONG_VR_BY_WORD[order])
+
+    def key_of(self, tag: int) -> int:
+        """How ``keyed_short`` and ``keyed_wide`` read that tag."""
+        return tag if self.big_endian else (tag & 0xFFFF) << 16 | tag >> 16
+
+    tag_of = key_of  # swapping the halves undoes itself
+
+    @property
+    def group_mask(self) -> int:
+        """The bits of a key that are the group."""
+        return 0xFFFF0000 if self.big_endian else 0xFFFF
 
 
 ENCODINGS = {

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from isocenter.dicom.encoding import (
     ENCODINGS,
+    EXPLICIT_LITTLE,
     ITEM,
     ITEM_DELIMITER,
     SEQUENCE_DELIMITER,
@@ -25,6 +26,10 @@ from isocenter.dicom.scan_limits import (
     ScanError,
     ScanLimits,
 )
+
+_ITEM_KEY = EXPLICIT_LITTLE.key_of(ITEM)
+_ITEM_DELIMITER_KEY = EXPLICIT_LITTLE.key_of(ITEM_DELIMITER)
+_SEQUENCE_DELIMITER_KEY = EXPLICIT_LITTLE.key_of(SEQUENCE_DELIMITER)
 
 
 class Fragments(NamedTuple):
@@ -49,22 +54,70 @@ def skip_undefined(
     ``pos`` is the first item; ``encoding`` that of the data set. ``unlabelled``: the sequence has VR UN.
     Fragments of encapsulated data are items too. Raises :class:`ScanError`.
     """
-    end = len(data)
+    if not (unlabelled or encoding.implicit_vr or encoding.big_endian):
+        after = _skip_plain(data, pos, limits)
+        if after is not None:
+            return after - 8, after
     skipper = _Skipper(data, encoding, limits, unlabelled=unlabelled)
     stack = skipper.stack
+    end = len(data)
     start = pos
     try:
-        for _ in repeat(None, limits.elements_max):
+        while stack:
             pos = skipper.step(pos)
             if pos > end:
                 raise ScanError(TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=pos)
-            if not stack:
-                return pos - 8, pos
+            if skipper.steps_left <= 0:
+                raise ScanError(TOO_LARGE_HEADER, "A sequence has too many elements", offset=start, tag=tag)
     except struct.error:
         raise ScanError(
             TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=end + 1
         ) from None
-    raise ScanError(TOO_LARGE_HEADER, "A sequence has too many elements", offset=start, tag=tag)
+    return pos - 8, pos
+
+
+def _skip_plain(data: Buffer, pos: int, limits: ScanLimits) -> int | None:  # noqa: C901, PLR0912 - calls cost more
+    """The quick way through what nearly all files have: explicit VR little endian with every delimiter in
+    its place. ``None``, whatever is wrong: the thorough way finds out."""
+    unpack = EXPLICIT_LITTLE.keyed_short.unpack_from
+    short_vrs, long_vrs = EXPLICIT_LITTLE.short_vrs, EXPLICIT_LITTLE.long_vrs
+    level = 1  # containers of undefined length; odd in a sequence, even in an item
+    level_max = 2 * limits.depth_max
+    try:
+        for _ in repeat(None, limits.elements_max):
+            key, word, length = unpack(data, pos)
+            if key & 0xFFFF == 0xFFFE:
+                item_bytes = length << 16 | word
+                if key == _ITEM_KEY and level & 1:
+                    if item_bytes == UNDEFINED_LENGTH:
+                        level += 1
+                    else:
+                        pos += item_bytes
+                elif key == (_SEQUENCE_DELIMITER_KEY if level & 1 else _ITEM_DELIMITER_KEY):
+                    level -= 1
+                    if level == 0:
+                        return pos + 8
+                else:
+                    break
+                pos += 8
+            elif level & 1:
+                break
+            elif word in short_vrs:
+                pos += 8 + length
+            elif word in long_vrs:
+                value_bytes = EXPLICIT_LITTLE.long.unpack_from(data, pos + 8)[0]
+                pos += 12
+                if value_bytes != UNDEFINED_LENGTH:
+                    pos += value_bytes
+                elif level < level_max and long_vrs[word] != "UN":
+                    level += 1
+                else:
+                    break
+            else:
+                break
+    except struct.error:
+        pass
+    return None
 
 
 class _Skipper:
@@ -74,61 +127,90 @@ class _Skipper:
     sequence with VR UN, whose items tell themselves (:func:`item_encoding`).
     """
 
-    __slots__ = ("_data", "_encoding", "_limits", "stack")
+    __slots__ = ("_data", "_encoding", "_limits", "stack", "steps_left")
 
     def __init__(self, data: Buffer, encoding: Encoding, limits: ScanLimits, *, unlabelled: bool) -> None:
         self._data = data
         self._encoding = encoding
         self._limits = limits
         self.stack: list[tuple[bool, Encoding | None]] = [(False, None if unlabelled else encoding)]
+        self.steps_left = limits.elements_max
 
     def step(self, pos: int) -> int:
-        """Past one item header, element or delimiter."""
+        """To the next header that opens or closes a container of undefined length, and past it."""
         in_item, inner = self.stack[-1]
         if in_item and inner is not None:
-            return self._step_in_item(pos, inner)
+            if inner.implicit_vr:
+                return self._step_in_implicit_item(pos, inner)
+            return self._step_in_explicit_item(pos, inner)
         return self._step_in_sequence(pos, inner)
 
     def _step_in_sequence(self, pos: int, inner: Encoding | None) -> int:
-        group, number, length = (inner or self._encoding).wide.unpack_from(self._data, pos)
-        tag = group << 16 | number
-        if tag == ITEM:
-            if length != UNDEFINED_LENGTH:
-                return int(pos + 8 + length)
-            self._push(
-                pos, tag, in_item=True, inner=inner or item_encoding(self._data, pos + 8, self._encoding)
-            )
-        elif tag == SEQUENCE_DELIMITER:
-            self.stack.pop()
-        else:
-            raise ScanError(MALFORMED, "Something else than an item is in a sequence", offset=pos, tag=tag)
-        return pos + 8
-
-    def _step_in_item(self, pos: int, encoding: Encoding) -> int:
         data = self._data
-        if encoding.implicit_vr:
-            group, number, length = encoding.wide.unpack_from(data, pos)
-            vr = ""
-            value = pos + 8
+        unpack = (inner or self._encoding).wide.unpack_from
+        for step in range(self.steps_left):
+            group, number, length = unpack(data, pos)
+            if group != 0xFFFE:
+                break
+            if number == 0xE0DD:
+                self.steps_left -= step + 1
+                self.stack.pop()
+                return pos + 8
+            if number != 0xE000:
+                break
+            pos += 8
+            if length == UNDEFINED_LENGTH:
+                self.steps_left -= step + 1
+                self._push(pos, ITEM, in_item=True, inner=inner or item_encoding(data, pos, self._encoding))
+                return pos
+            pos += length
         else:
-            group, number, word, length = encoding.short.unpack_from(data, pos)
-            value = pos + 8
-            if word in encoding.short_vrs:
-                return int(value + length)
-            if word in encoding.long_vrs:
-                vr = encoding.long_vrs[word]
-                length = encoding.long.unpack_from(data, value)[0]
-                value += 4
+            self.steps_left = 0
+            return pos
+        tag = group << 16 | number
+        raise ScanError(MALFORMED, "Something else than an item is in a sequence", offset=pos, tag=tag)
+
+    def _step_in_explicit_item(self, pos: int, encoding: Encoding) -> int:
+        data = self._data
+        unpack, short_vrs = encoding.short.unpack_from, encoding.short_vrs
+        for step in range(self.steps_left):
+            group, number, word, length = unpack(data, pos)
+            if word in short_vrs:
+                pos += 8 + length
+                continue
+            vr = encoding.long_vrs.get(word)
+            if vr is not None:
+                length = encoding.long.unpack_from(data, pos + 8)[0]
+                value = pos + 12
+            elif group == 0xFFFE:
+                self.steps_left -= step + 1
+                return self._close(pos, group << 16 | number)
             else:
                 vr, value, length = odd_header(data, pos, len(data), encoding)
-        tag = group << 16 | number
-        if group == 0xFFFE:
-            return self._close(pos, tag)
-        if length == UNDEFINED_LENGTH:
-            unlabelled = vr == "UN" and not encoding.implicit_vr
-            self._push(pos, tag, in_item=False, inner=None if unlabelled else encoding)
-            return value
-        return int(value + length)
+            if length == UNDEFINED_LENGTH:
+                self.steps_left -= step + 1
+                self._push(value, group << 16 | number, in_item=False, inner=None if vr == "UN" else encoding)
+                return value
+            pos = value + length
+        self.steps_left = 0
+        return pos
+
+    def _step_in_implicit_item(self, pos: int, encoding: Encoding) -> int:
+        data = self._data
+        unpack = encoding.wide.unpack_from
+        for step in range(self.steps_left):
+            group, number, length = unpack(data, pos)
+            if group == 0xFFFE:
+                self.steps_left -= step + 1
+                return self._close(pos, group << 16 | number)
+            pos += 8
+            if length == UNDEFINED_LENGTH:
+                self.steps_left -= step + 1
+                self._push(pos, group << 16 | number, in_item=False, inner=encoding)
+                return pos
+            pos += length
+        self.steps_left = 0
+        return pos
 
     def _close(self, pos: int, tag: int) -> int:
         if tag == ITEM_DELIMITER:

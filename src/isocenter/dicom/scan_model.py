@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from isocenter.dicom.dictionary import vr_of
+from isocenter.dicom.encoding import ENCODINGS, Encoding
 from isocenter.dicom.tags import (
     DOUBLE_FLOAT_PIXEL_DATA,
     EXTENDED_OFFSET_TABLE,
@@ -34,6 +35,14 @@ class Wanted:
         self.last = max(self.tags)
         self.pixel_tags = self.tags & PIXEL_TAGS
         self.looked_for = self.tags | OFFSET_TABLE_TAGS if self.pixel_tags else self.tags
+        self._by_key = {
+            big_endian: {ENCODINGS[False, big_endian].key_of(tag): tag for tag in self.looked_for}
+            for big_endian in (False, True)
+        }
+
+    def by_key(self, encoding: Encoding) -> dict[int, int]:
+        """The tags looked for, by what ``encoding``'s keyed headers begin with."""
+        return self._by_key[encoding.big_endian]
 
     @cached_property
     def vrs(self) -> dict[int, str]:

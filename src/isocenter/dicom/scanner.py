@@ -57,8 +57,6 @@ def scan(
     Values are copied, so ``data`` may change afterwards. The extent of wanted Pixel Data is checked against
     ``data``. Raises :class:`ScanError`.
     """
-    if isinstance(data, bytearray):
-        data = memoryview(data)
     opening = open_data_set(data, transfer_syntax_uid, limits)
     if opening.deflated:
         found, pixel_data, encoding = _scan_deflated(data, opening, wanted, limits)
