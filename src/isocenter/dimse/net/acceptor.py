@@ -1,0 +1,333 @@
+"""One association that a peer opened: admission, operations, the end and its line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from isocenter.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from isocenter.dimse.net.connection import Connection, finish_quietly
+from isocenter.dimse.net.errors import ContextNotAccepted
+from isocenter.dimse.net.invoker import Invoker
+from isocenter.dimse.net.performer import Performer
+from isocenter.dimse.net.service import (
+    Accept,
+    AssociationInfo,
+    Buffer,
+    Outcome,
+    Peer,
+    Reject,
+    SendSubOperation,
+    Service,
+)
+from isocenter.dimse.net.transport_options import ReceiveBuffers
+from isocenter.dimse.protocol import rejections
+from isocenter.dimse.protocol.association import Association, Role
+from isocenter.dimse.protocol.events import (
+    Aborted,
+    AssociateRejected,
+    AssociateRequested,
+    CommandReceived,
+    DataFragment,
+    Event,
+    ReleaseRequested,
+)
+from isocenter.dimse.protocol.limits import DEFAULT_LIMITS, Limits
+from isocenter.dimse.protocol.messages import CStoreRequest, CStoreResponse, Request, Response
+from isocenter.dimse.protocol.negotiation import accepted_contexts
+from isocenter.dimse.protocol.pdu import AssociateAccept, AssociateRequest
+from isocenter.dimse.protocol.user_information import AsynchronousOperationsWindow, UserInformation
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """``associations_max``: more are rejected with "local limit exceeded" (and connections beyond twice
+    that number closed unheard). ``operations_max``: the largest asynchronous operations window granted."""
+
+    limits: Limits = DEFAULT_LIMITS
+    artim_s: float = 30.0
+    idle_s: float = 60.0
+    write_stall_s: float = 60.0
+    associations_max: int = 500
+    operations_max: int = 16
+    backlog: int = 1024
+    implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+
+
+class Host(Protocol):
+    """What a connection needs of the server it belongs to."""
+
+    service: Service
+    settings: ServerSettings
+    clock: Clock
+    closing: bool
+    admitted: int
+
+    def connected(self, connection: ServerConnection) -> bool:
+        """False where there is no room even for saying no."""
+        ...
+
+    def disconnected(self, connection: ServerConnection) -> None: ...
+
+
+class ServerConnection(Connection):
+    def __init__(self, server: Host, buffers: ReceiveBuffers) -> None:
+        settings = server.settings
+        association = Association(Role.ACCEPTOR, settings.limits, artim_s=settings.artim_s)
+        super().__init__(association, buffers, idle_s=settings.idle_s, write_stall_s=settings.write_stall_s)
+        self._server = server
+        self._performer: Performer | None = None
+        self._invoker: Invoker | None = None
+        self._info: AssociationInfo | None = None
+        self._admission: asyncio.Task[None] | None = None
+        self._closing_task: asyncio.Task[None] | None = None
+        self._peer = Peer("", 0)
+        self._opened_at_s = self.loop.time()
+        self._counted = False
+
+    # ---- transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        address = transport.get_extra_info("peername") or ("", 0)
+        tls = transport.get_extra_info("ssl_object") is not None
+        certificate = transport.get_extra_info("peercert") if tls else None
+        self._peer = Peer(str(address[0]), int(address[1]), certificate or None, tls)
+        super().connection_made(transport)
+        if not self._server.connected(self):
+            self.cut("too many connections")
+
+    def on_closed(self) -> None:
+        if self._admission is not None and not self._admission.done():
+            self._admission.cancel()
+        self._closing_task = self.loop.create_task(self._close())
+
+    def expects_bytes(self) -> bool:
+        return self._performer is None or not self._performer.busy or self.association.mid_message
+
+    # ---- events
+
+    def on_event(self, event: Event) -> Awaitable[None] | None:
+        kind = type(event)
+        if kind is DataFragment:
+            return self._fragment(cast(DataFragment, event))
+        if kind is CommandReceived:
+            return self._command(cast(CommandReceived, event))
+        if isinstance(event, ReleaseRequested):
+            return self._release()
+        if isinstance(event, AssociateRequested):
+            self._admission = self.loop.create_task(self._admit(event.request))
+        elif isinstance(event, AssociateRejected):
+            self.end_reason = rejections.describe(event.reject)
+        elif isinstance(event, Aborted) and not self.end_reason:
+            self.end_reason = f"aborted by {event.by}" if event.error is None else ""
+            if self._invoker is not None:
+                self._invoker.fail(Unavailable(f"the association was aborted by {event.by}"))
+        return None
+
+    def _fragment(self, event: DataFragment) -> Awaitable[None] | None:
+        if self._invoker is not None and self._invoker.mid_answer:
+            return self._invoker.fragment(event)
+        assert self._performer is not None
+        return self._performer.fragment(event)
+
+    def _command(self, event: CommandReceived) -> Awaitable[None] | None:
+        assert self._performer is not None
+        if isinstance(event.message, Response):
+            if self._invoker is None:
+                self.end("answered what was not asked")
+                return None
+            return self._invoker.command(event)
+        return self._performer.command(event)
+
+    def _release(self) -> Awaitable[None] | None:
+        if self._performer is not None and self._performer.busy:
+            return self._release_when_quiet(self._performer)
+        self._respond_release()
+        return None
+
+    async def _release_when_quiet(self, performer: Performer) -> None:
+        await performer.quiet()
+        if not self.lost:
+            self._respond_release()
+
+    def _respond_release(self) -> None:
+        self.end_reason = self.end_reason or "released"
+        self.association.respond_release(self.loop.time())
+
+    # ---- admission
+
+    async def _admit(self, request: AssociateRequest) -> None:
+        server = self._server
+        if server.closing or server.admitted >= server.settings.associations_max:
+            self._reject(rejections.LOCAL_LIMIT_EXCEEDED)
+            return
+        server.admitted += 1
+        self._counted = True
+        try:
+            verdict = await server.service.admit(request, self._peer)
+            if isinstance(verdict, Accept):
+                self._establish(request, verdict)
+            else:
+                self._reject(verdict)
+        except Exception:
+            logger.exception("the admission of an association failed")
+            self._reject(rejections.TEMPORARY_CONGESTION)
+
+    def _reject(self, reject: Reject) -> None:
+        self.end_reason = rejections.describe(reject)
+        self.association.reject(reject, self.loop.time())
+        self.flush()
+
+    def _establish(self, request: AssociateRequest, verdict: Accept) -> None:
+        settings, proposed = self._server.settings, request.user_information
+        window = _window(
+            proposed.asynchronous_operations_window,
+            verdict.asynchronous_operations_window,
+            settings.operations_max,
+        )
+        accept = AssociateAccept(
+            request.called_ae_title,
+            request.calling_ae_title,
+            verdict.contexts,
+            UserInformation(
+                maximum_length=settings.limits.pdata_bytes_max,
+                implementation_class_uid=settings.implementation_class_uid,
+                implementation_version_name=settings.implementation_version_name,
+                asynchronous_operations_window=window,
+                roles=verdict.roles,
+                extended_negotiations=verdict.extended_negotiations,
+                user_identity_response=verdict.user_identity_response,
+            ),
+        )
+        self._info = info = AssociationInfo(
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            peer_host=self._peer.host,
+            peer_port=self._peer.port,
+            implementation_class_uid=proposed.implementation_class_uid,
+            implementation_version_name=proposed.implementation_version_name,
+            user_identity=proposed.user_identity,
+            peer_certificate=self._peer.certificate,
+            contexts=accepted_contexts(request, accept),
+            started_at=self._server.clock.now(),
+            extended_negotiations=proposed.extended_negotiations,
+            common_extended_negotiations=proposed.common_extended_negotiations,
+        )
+        self._performer = Performer(
+            self,
+            self._server.service,
+            info,
+            window.invoked if window else 1,
+            self._sub_operation_sender,
+            self._on_quiet,
+        )
+        self.association.accept(accept)
+        self.flush()
+
+    def _sub_operation_sender(self, request: Request) -> SendSubOperation:
+        """For a C-GET: stores on this association, as the originator's sub-operation (PS3.4 C.4.3)."""
+        if self._invoker is None:
+            self._invoker = Invoker(self, 1)
+        invoker, info = self._invoker, self._info
+        assert info is not None
+
+        async def send(
+            sop_class: str, sop_instance: str, transfer_syntax: str, data_set: Buffer
+        ) -> CStoreResponse:
+            for context in info.contexts.values():
+                fits = context.abstract_syntax == sop_class and context.transfer_syntax == transfer_syntax
+                if fits and context.scp_role:
+                    store = CStoreRequest(
+                        message_id=0, affected_sop_class_uid=sop_class, affected_sop_instance_uid=sop_instance
+                    )
+                    response, _ = await invoker.single(context.context_id, store, data_set)
+                    assert isinstance(response, CStoreResponse)
+                    return response
+            raise ContextNotAccepted(
+                f"{info.calling_ae_title} does not take SOP class {sop_class} in {transfer_syntax}"
+            )
+
+        return send
+
+    # ---- the end
+
+    def end_when_quiet(self) -> None:
+        """The server shuts down: now, or after what is under way."""
+        quiet = self._performer is None or not self._performer.busy
+        if quiet and not self.association.mid_message:
+            self.end("the server shuts down")
+            self.hang_up()
+
+    def _on_quiet(self) -> None:
+        if self._server.closing and not self.lost:
+            self.end_when_quiet()
+
+    async def _close(self) -> None:
+        if self._admission is not None:
+            await finish_quietly(asyncio.wait((self._admission,)))
+        if self._invoker is not None:
+            self._invoker.fail(Unavailable("the association has ended"))
+        performer, info = self._performer, self._info
+        if performer is not None:
+            await performer.close()
+        outcome = Outcome(
+            reason=self._reason(),
+            operations=dict(performer.counts) if performer else {},
+            failures=performer.failures if performer else 0,
+            received_bytes=self.received_bytes,
+            duration_s=self.loop.time() - self._opened_at_s,
+        )
+        if self._counted:
+            self._server.admitted -= 1
+        _log(self._peer, self.association.request, outcome)
+        try:
+            if info is not None:
+                await self._server.service.closed(info, outcome)
+        except Exception:
+            logger.exception("the service failed at the end of an association")
+        finally:
+            self._server.disconnected(self)
+
+    def _reason(self) -> str:
+        error = self.association.error
+        if error is not None:
+            return f"aborted by us: {error.detail}"
+        return self.end_reason or "connection lost"
+
+
+def _window(
+    proposed: AsynchronousOperationsWindow | None,
+    granted: AsynchronousOperationsWindow | None,
+    operations_max: int,
+) -> AsynchronousOperationsWindow | None:
+    """PS3.7 D.3.3.3: an answer only to a proposal, no number above the proposed one; 0 is "unlimited"."""
+    if proposed is None or granted is None:
+        return None
+    invoked = min(proposed.invoked or operations_max, granted.invoked or operations_max, operations_max)
+    performed = min(proposed.performed or operations_max, granted.performed or operations_max, operations_max)
+    return AsynchronousOperationsWindow(invoked, performed)
+
+
+def _log(peer: Peer, request: AssociateRequest | None, outcome: Outcome) -> None:
+    operations = " ".join(f"{name}={count}" for name, count in sorted(outcome.operations.items()))
+    logger.info(
+        "association ended: peer=%s:%d calling=%r called=%r %s failures=%d "
+        "received_bytes=%d duration_s=%.3f: %s",
+        peer.host,
+        peer.port,
+        request.calling_ae_title if request else "",
+        request.called_ae_title if request else "",
+        operations or "operations=0",
+        outcome.failures,
+        outcome.received_bytes,
+        outcome.duration_s,
+        outcome.reason,
+    )

@@ -1,0 +1,103 @@
+"""The DIMSE server: listens, keeps count of its connections, shuts down in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import cast
+
+from isocenter.dimse.net.acceptor import ServerConnection, ServerSettings
+from isocenter.dimse.net.service import Service
+from isocenter.dimse.net.transport_options import ReceiveBuffers
+from isocenter.kit.clock import Clock, SystemClock
+from isocenter.kit.errors import Unavailable
+
+__all__ = ["DimseServer", "ServerSettings"]
+
+
+class DimseServer:
+    """``await start(host, port)``, then :attr:`port`; ``await shutdown(grace_s)`` ends it."""
+
+    def __init__(
+        self,
+        service: Service,
+        settings: ServerSettings | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.service = service
+        self.settings = settings or ServerSettings()
+        self.clock = clock or SystemClock()
+        self.closing = False
+        self.admitted = 0
+        self._tls = tls
+        self._buffers = ReceiveBuffers()
+        self._connections: set[ServerConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._all_closed: asyncio.Future[None] | None = None
+
+    async def start(self, host: str | None, port: int) -> None:
+        """Listens; port 0 takes a free one. Raises Unavailable where the port cannot be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                self._accept,
+                host,
+                port,
+                ssl=self._tls,
+                backlog=self.settings.backlog,
+                ssl_handshake_timeout=self.settings.artim_s if self._tls else None,
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"cannot listen for DICOM on port {port}: {error.strerror or error}",
+                code="dimse-port-unavailable",
+                remedy="Stop the program that uses the port, or choose another with --dicom-port.",
+            ) from error
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "start() comes first"
+        return cast(int, self._server.sockets[0].getsockname()[1])
+
+    @property
+    def open_associations(self) -> int:
+        return self.admitted
+
+    async def shutdown(self, grace_s: float) -> None:
+        """Stops listening, lets what was begun finish, then aborts. A message in the middle of its
+        arrival counts as begun; a sender between two messages gets an A-ABORT (source: service user),
+        because few requestors understand a release that is not their own."""
+        self.closing = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.end_when_quiet()
+        if self._connections and not await self._wait_closed(grace_s):
+            for connection in list(self._connections):
+                connection.end("the server shuts down")
+                connection.hang_up()
+            if not await self._wait_closed(1.0):
+                for connection in list(self._connections):
+                    connection.cut("the server shuts down")
+                await self._wait_closed(None)
+
+    async def _wait_closed(self, timeout_s: float | None) -> bool:
+        if not self._connections:
+            return True
+        self._all_closed = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait((self._all_closed,), timeout=timeout_s)
+        return bool(done)
+
+    def _accept(self) -> ServerConnection:
+        return ServerConnection(self, self._buffers)
+
+    def connected(self, connection: ServerConnection) -> bool:
+        self._connections.add(connection)
+        return len(self._connections) <= 2 * self.settings.associations_max and not self.closing
+
+    def disconnected(self, connection: ServerConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections and self._all_closed is not None and not self._all_closed.done():
+            self._all_closed.set_result(None)
