@@ -32,7 +32,8 @@ PAGE_OF_OBJECTS = Sql("""
 
 FIND_WRONG_SERIES = Sql("""
     SELECT series.id FROM series
-    LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance WHERE current = 1 GROUP BY series_pk) AS counted
+    LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance WHERE current = 1
+               GROUP BY series_pk) AS counted
       ON counted.series_pk = series.id
     WHERE series.organization_id = :organization_id AND series.instance_count <> coalesce(counted.held, 0)
 """)
@@ -139,7 +140,8 @@ class StorageCheck:
                 position += len(piece)
         except NotFound:
             return False
-        return sha256.hexdigest() == row["sha256"] and row["object_key"].endswith(header.hexdigest())
+        address: str = row["object_key"]
+        return sha256.hexdigest() == row["sha256"] and address.endswith(header.hexdigest())
 
     async def _move_aside(self, key: str) -> None:
         await self._store.put(f"damaged/{key}", InMemory([await self._store.get(key)]))

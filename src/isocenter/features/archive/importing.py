@@ -36,7 +36,7 @@ _SOME_DATA_SET = Wanted([SOP_CLASS_UID])
 
 @dataclass(slots=True)
 class ImportReport:
-    """``reasons`` counts problem codes of quarantined objects; ``failures`` are (path, why), at most 1,000."""
+    """``reasons`` counts problem codes in quarantine; ``failures`` are (path, why), at most 1,000."""
 
     found: int = 0
     walked: bool = False
@@ -112,7 +112,7 @@ class FolderImport:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _import_once(self, path: Path, report: ImportReport) -> Outcome | None:
-        file, head = await asyncio.to_thread(_open, path)
+        file, head, size = await asyncio.to_thread(_open, path)
         with file:
             if _is_directory(head):
                 report.directories += 1
@@ -127,9 +127,8 @@ class FolderImport:
                     waiting = reception.write(piece)
                     if waiting is not None:
                         await waiting
-                    piece = (
-                        await asyncio.to_thread(file.read, _READ_BYTES) if len(head) == _HEAD_BYTES else b""
-                    )
+                    more = reception.size < size
+                    piece = await asyncio.to_thread(file.read, _READ_BYTES) if more else b""
                 received = await reception.finish()
             except BaseException:
                 await reception.abort()
@@ -161,10 +160,11 @@ def _take(files: Iterator[Path], count: int) -> list[Path]:
     return [path for path, _ in zip(files, range(count), strict=False)]
 
 
-def _open(path: Path) -> tuple[BinaryIO, bytes]:
+def _open(path: Path) -> tuple[BinaryIO, bytes, int]:
+    """The open file, its beginning and its size."""
     file = path.open("rb", buffering=0)
     try:
-        return file, file.read(_HEAD_BYTES)
+        return file, file.read(_HEAD_BYTES), os.fstat(file.fileno()).st_size
     except BaseException:
         file.close()
         raise
