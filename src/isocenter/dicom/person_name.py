@@ -103,7 +103,9 @@ def _fold(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in decomposed if not _is_accent(unicodedata.combining(c)))
     # Recomposed: a Hangul syllable is one character again, as the wildcard ``?`` counts it.
-    return unicodedata.normalize("NFKC", plain.casefold().translate(_PLAIN_LETTERS))
+    folded = unicodedata.normalize("NFKC", plain.casefold().translate(_PLAIN_LETTERS))
+    # Full-width and small equals signs fold to one that would delimit groups.
+    return folded if "=" in text else folded.replace("=", "")
 
 
 def _is_accent(combining_class: int) -> bool:
