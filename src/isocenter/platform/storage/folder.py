@@ -60,6 +60,7 @@ class Folder:
         for folder in (self.incoming, self._probes):
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
+        os.close(os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
 
     def check_mounted(self) -> None:
         """Raises FileNotFoundError when the root is not there: then nothing can be said about any object."""
@@ -281,7 +282,7 @@ class Folder:
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:
         """Between processes too. The renewal of an object and the deletion of an old one never interleave."""
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, mode)
             yield
