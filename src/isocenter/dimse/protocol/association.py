@@ -120,7 +120,6 @@ class Association:
         self._abort = Abort(0, 0)
         self._peer_abort = Abort(0, 0)
         self.error: RemoteProtocolError | None = None
-        self._steps: dict[Step, Callable[[], None]] = self._effects()
 
     # ---- the transport's side
 
@@ -318,42 +317,11 @@ class Association:
     def _run(self, action: Action) -> None:
         self.state = action.next_state
         for step in action.steps:
-            self._steps[step]()
+            _EFFECTS[step](self)
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-    def _effects(self) -> dict[Step, Callable[[], None]]:
-        send, tell = self._output_bytes, self._tell
-        return {
-            Step.CONNECT: _nothing,  # the caller of connect() opens the transport
-            Step.CLOSE: self._close,
-            Step.START_ARTIM: self._start_artim,
-            Step.STOP_ARTIM: self._stop_artim,
-            Step.SEND_ASSOCIATE_RQ: lambda: send(encode_associate_request(self._the_request())),
-            Step.SEND_ASSOCIATE_AC: lambda: send(encode_associate_accept(self._the_accept())),
-            Step.SEND_ASSOCIATE_RJ: lambda: send(encode_associate_reject(self._reject)),
-            Step.SEND_DATA: _nothing,  # _send() puts the buffers out itself
-            Step.SEND_RELEASE_RQ: lambda: send(RELEASE_RQ_BYTES),
-            Step.SEND_RELEASE_RP: lambda: send(RELEASE_RP_BYTES),
-            Step.SEND_USER_ABORT: lambda: send(encode_abort(USER_ABORT)),
-            Step.SEND_PROVIDER_ABORT: lambda: send(encode_abort(self._abort)),
-            Step.INDICATE_ASSOCIATE: lambda: tell(AssociateRequested(self._the_request())),
-            Step.CONFIRM_ACCEPT: lambda: tell(AssociateAccepted(self._the_accept())),
-            Step.CONFIRM_REJECT: lambda: tell(AssociateRejected(self._reject)),
-            Step.INDICATE_DATA: _nothing,  # the pieces of the PDU are its indication
-            Step.INDICATE_RELEASE: lambda: tell(ReleaseRequested()),
-            Step.CONFIRM_RELEASE: lambda: tell(Released()),
-            Step.INDICATE_PEER_ABORT: self._indicate_peer_abort,
-            Step.INDICATE_PROVIDER_ABORT: self._indicate_provider_abort,
-        }
-
-    def _output_bytes(self, data: bytes) -> None:
-        self._output.append(data)
-
-    def _tell(self, event: Event) -> None:
-        self._events.append(event)
 
     def _the_request(self) -> AssociateRequest:
         assert self.request is not None
@@ -392,5 +360,37 @@ def _unacceptable(request: AssociateRequest) -> AssociateReject | None:
     return None
 
 
-def _nothing() -> None:
+def _nothing(_: Association) -> None:
     pass
+
+
+def _sends(encode: Callable[[Association], bytes]) -> Callable[[Association], None]:
+    return lambda association: association._output.append(encode(association))
+
+
+def _tells(event: Callable[[Association], Event]) -> Callable[[Association], None]:
+    return lambda association: association._events.append(event(association))
+
+
+_EFFECTS: dict[Step, Callable[[Association], None]] = {
+    Step.CONNECT: _nothing,  # the caller of connect() opens the transport
+    Step.CLOSE: Association._close,
+    Step.START_ARTIM: Association._start_artim,
+    Step.STOP_ARTIM: Association._stop_artim,
+    Step.SEND_ASSOCIATE_RQ: _sends(lambda a: encode_associate_request(a._the_request())),
+    Step.SEND_ASSOCIATE_AC: _sends(lambda a: encode_associate_accept(a._the_accept())),
+    Step.SEND_ASSOCIATE_RJ: _sends(lambda a: encode_associate_reject(a._reject)),
+    Step.SEND_DATA: _nothing,  # send_command() and send_data() put the buffers out themselves
+    Step.SEND_RELEASE_RQ: _sends(lambda _: RELEASE_RQ_BYTES),
+    Step.SEND_RELEASE_RP: _sends(lambda _: RELEASE_RP_BYTES),
+    Step.SEND_USER_ABORT: _sends(lambda _: encode_abort(USER_ABORT)),
+    Step.SEND_PROVIDER_ABORT: _sends(lambda a: encode_abort(a._abort)),
+    Step.INDICATE_ASSOCIATE: _tells(lambda a: AssociateRequested(a._the_request())),
+    Step.CONFIRM_ACCEPT: _tells(lambda a: AssociateAccepted(a._the_accept())),
+    Step.CONFIRM_REJECT: _tells(lambda a: AssociateRejected(a._reject)),
+    Step.INDICATE_DATA: _nothing,  # the pieces of the PDU are its indication
+    Step.INDICATE_RELEASE: _tells(lambda _: ReleaseRequested()),
+    Step.CONFIRM_RELEASE: _tells(lambda _: Released()),
+    Step.INDICATE_PEER_ABORT: Association._indicate_peer_abort,
+    Step.INDICATE_PROVIDER_ABORT: Association._indicate_provider_abort,
+}

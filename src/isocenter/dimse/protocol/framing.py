@@ -84,6 +84,12 @@ class Framer:
                 position = stop
                 if not self._pdu_left:
                     self._next(_Reading.PDU_HEADER, PDU_HEADER.size)
+            elif end - position >= self._needed and not self._gathered:
+                stop = position + self._needed
+                frame = self._complete(reading, bytes(data[position:stop]))
+                position = stop
+                if frame is not None:
+                    yield frame
             else:
                 stop = min(position + self._needed - len(self._gathered), end)
                 self._gathered += data[position:stop]
