@@ -190,6 +190,8 @@ def test_unknown_declarations_count_as_absent(hostile: bytes) -> None:
         (b"\\ISO 2022 IR 149", b"\x1b$)C\xc8\xab^\xb1\xe6\xb5\xbf", "홍^길동"),
         # Kanji without the way back before a delimiter.
         (b"\\ISO 2022 IR 87", b"\x1b$B;3ED^\x1b$BB@O:=", "山田^太郎="),
+        # A line end resets, whether or not the writer switched back before it.
+        (b"\\ISO 2022 IR 87", b"\x1b$B;3ED\r\nABCD", "山田\r\nABCD"),
         # An extension that was not declared.
         (b"ISO_IR 100", b"\x1b$B;3ED\x1b(B", "山田"),
         # An escape sequence that nobody knows stays visible.
