@@ -4,6 +4,7 @@
 - place: no file names the place where it was written: this checkout, its parents, somebody's home
 - length: a source file that outgrows its ceiling wants to be two
 - sleep: a test waits for an event, never for time to pass
+- tenant: a statement that touches a table names the organisation, or one tenant reads another's rows
 - twins: two test files of one name hide each other from pytest
 
 Prints `path:line: rule: what is wrong` and exits 1 when there is anything to say.
@@ -24,6 +25,9 @@ LINES_MAX = 600
 _ADDRESS = re.compile(r"://|^\s*(-i|-f|--(extra-)?index-url|--find-links|--trusted-host)\b| @ (file|git)\b")
 _LOCKS_WITH_ADDRESSES = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "yarn.lock"}
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:(?:home|Users)/[a-z][\w.-]*|root)/")
+_TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+([a-z_]+)", re.IGNORECASE)
+# Keyed by object key or organisation themselves, and Alembic's own.
+_TABLES_OF_ALL = {"sweep_mark", "organization", "alembic_version"}
 # Folders that any machine has, or that an example may well name.
 _COMMON = "/ /app /builds /data /etc /home /media /mnt /opt /srv /tmp /usr /usr/src /var /var/lib /var/tmp"
 _COMMON_PARENTS = {Path(place) for place in _COMMON.split()}
@@ -88,6 +92,18 @@ def sleeping_tests(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
             yield node.lineno, "sleep: wait for an event or condition instead (sleep(0) may yield)"
 
 
+def tenantless(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
+    if path.suffix != ".py" or not path.is_relative_to(ROOT / "src"):
+        return
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Sql" and node.args:
+            pieces = [piece.value for piece in ast.walk(node.args[0]) if isinstance(piece, ast.Constant)]
+            text = " ".join(str(piece) for piece in pieces)
+            foreign = set(_TABLE.findall(text)) - _TABLES_OF_ALL
+            if foreign and "organization_id" not in text:
+                yield node.lineno, f"tenant: touches {', '.join(sorted(foreign))} without organization_id"
+
+
 def twin_tests(paths: list[Path]) -> Iterator[str]:
     seen: dict[str, Path] = {}
     for path in paths:
@@ -104,7 +120,7 @@ def problems() -> Iterator[str]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue  # binary: no rule speaks of it
-        for rule in (broken_locks, named_places, overlong, sleeping_tests):
+        for rule in (broken_locks, named_places, overlong, sleeping_tests, tenantless):
             for number, what in rule(path, lines):
                 yield f"{path.relative_to(ROOT)}:{number}: {what}"
     yield from twin_tests(paths)

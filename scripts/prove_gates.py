@@ -94,6 +94,13 @@ def breaches(copy: Path) -> list[Breach]:
         Breach(
             "sleep in a test", "tests/unit/test_planted.py", "import time\n\ntime.sleep(1)\n", TREE, "sleep:"
         ),
+        Breach(
+            "a query without its organisation",
+            f"{src}/features/archive/planted.py",
+            'from isocenter.platform.db import Sql\n\nALL = Sql("SELECT * FROM patient WHERE id = :id")\n',
+            TREE,
+            "tenant:",
+        ),
         Breach("test twins", "tests/faults/test_gates_tree.py", "", TREE, "twins:"),
     ]
 

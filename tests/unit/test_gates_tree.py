@@ -60,3 +60,18 @@ def test_tests_do_not_sleep(call: str, sick: bool) -> None:
         said(check_tree.sleeping_tests, "tests/unit/test_x.py", f"async def f():\n    {call}\n")
         == ["sleep"] * sick
     )
+
+
+@pytest.mark.parametrize(
+    ("statement", "sick"),
+    [
+        ('Sql("SELECT id FROM patient WHERE id = :id")', True),
+        ('Sql("DELETE " "FROM study")', True),
+        ('Sql(f"UPDATE study SET {x} WHERE id = 1")', True),
+        ('Sql("SELECT id FROM patient WHERE organization_id = :organization_id")', False),
+        ('Sql("SELECT pg_advisory_xact_lock(1)", only="postgresql")', False),
+        ('Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")', False),
+    ],
+)
+def test_statements_name_the_organisation(statement: str, sick: bool) -> None:
+    assert said(check_tree.tenantless, "src/isocenter/features/x/queries.py", statement) == ["tenant"] * sick
