@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
 from isocenter.platform.storage.interface import ObjectStore
@@ -30,6 +31,7 @@ class HttpServices:
 
     database: Database
     store: ObjectStore
+    ingest: Ingest
     organization_id: int = 1
     public_url: str = ""
     limits: HttpLimits = field(default_factory=HttpLimits)

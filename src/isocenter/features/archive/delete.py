@@ -1,0 +1,94 @@
+"""Deleting studies, series and instances from the index.
+
+The objects themselves stay in the store until the orphan sweep finds that nothing refers to them: deleting
+them here could take away bytes that another row shares (content addresses) or that are being received again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from isocenter.features.archive import queries
+from isocenter.features.archive.recount import recount_series
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import NotFound
+from isocenter.platform.db import Database, Sql, Work
+
+FIND_SERIES = Sql("""
+    SELECT id FROM series WHERE organization_id = :organization_id AND study_pk = :study_pk ORDER BY id
+""")
+
+FIND_ONE_SERIES = Sql("""
+    SELECT id FROM series WHERE organization_id = :organization_id AND study_pk = :study_pk
+      AND series_instance_uid = :series
+""")
+
+# Earlier versions (keep-both) go with the current one.
+DELETE_OF_SERIES = Sql("""
+    DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
+    RETURNING current
+""")
+
+DELETE_ONE = Sql("""
+    DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
+      AND sop_instance_uid = :instance
+    RETURNING current
+""")
+
+
+async def delete_objects(
+    database: Database,
+    clock: Clock,
+    organization_id: int,
+    study: str,
+    *,
+    series: str = "",
+    instance: str = "",
+) -> int:
+    """Delete a study, one of its series, or one instance, in one transaction; how many instances went.
+
+    Series and studies that are left empty go too, and a patient with the last study: the index knows
+    nothing of a patient but what objects said. The change feed gets one entry that names what was deleted.
+    Raises NotFound when there is nothing of that name.
+    """
+    now_us = int(clock.now().timestamp() * 1_000_000)
+    return await database.write(_delete, organization_id, study, series, instance, now_us)
+
+
+def _delete(organization_id: int, study: str, series: str, instance: str, now_us: int) -> Work[int]:
+    rows = yield queries.LOCK_STUDY(organization_id=organization_id, study_instance_uid=study)
+    if not rows:
+        raise _unknown("study")
+    scope: dict[str, Any] = {"organization_id": organization_id, "study_pk": rows[0]["id"]}
+    rows = yield FIND_ONE_SERIES(**scope, series=series) if series else FIND_SERIES(**scope)
+    if series and not rows:
+        raise _unknown("series")
+    series_pks = [row["id"] for row in rows]
+    deleted = yield from _delete_instances(organization_id, series_pks, instance)
+    if instance and not deleted:
+        raise _unknown("instance")
+    yield from recount_series(organization_id, series_pks, now_us)
+    yield queries.LOCK_FEED()
+    yield queries.APPEND_TO_FEED(
+        organization_id=organization_id,
+        now_us=now_us,
+        kind="deleted",
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        detail=orjson.dumps({"instances": deleted}).decode(),
+    )
+    return deleted
+
+
+def _delete_instances(organization_id: int, series_pks: Sequence[int], instance: str) -> Work[int]:
+    scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
+    rows = yield DELETE_ONE(**scope, instance=instance) if instance else DELETE_OF_SERIES(**scope)
+    return sum(row["current"] for row in rows)
+
+
+def _unknown(what: str) -> NotFound:
+    return NotFound(f"There is no such {what} here.", code=f"no-such-{what}")
