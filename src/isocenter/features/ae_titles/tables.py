@@ -21,11 +21,12 @@ ae_title = sa.Table(
     primary_key(),
     organization(),
     sa.Column("title", Text, nullable=False),
+    text("host"),  # the address or network it may call from; empty: any
     text("description"),
     instant("created_at_us"),
     sa.Column("last_seen_at_us", BigInt),
     text("last_seen_host"),
-    sa.UniqueConstraint("organization_id", "title"),
+    sa.UniqueConstraint("organization_id", "title", "host"),
 )
 
 refused_association = sa.Table(

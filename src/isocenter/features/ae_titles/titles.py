@@ -1,0 +1,79 @@
+"""What an AE title and the place it calls from may look like."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from functools import lru_cache
+
+from isocenter.kit.errors import InvalidInput
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# PS3.5 §6.2, AE: the default repertoire without backslash and control characters, 16 characters at most.
+_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}", re.ASCII)
+
+
+def checked_title(text: str) -> str:
+    """The title without its insignificant leading and trailing spaces. Raises InvalidInput."""
+    title = text.strip(" ")
+    if not _AE_TITLE.fullmatch(title):
+        raise InvalidInput(
+            f"{text[:40]!r} is no AE title.",
+            code="invalid-ae-title",
+            remedy="An AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 §6.2).",
+        )
+    return title
+
+
+def checked_host(text: str) -> str:
+    """The canonical text of an address or network; empty stands for any. Raises InvalidInput."""
+    text = text.strip()
+    if not text:
+        return ""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise InvalidInput(
+            f"{text[:60]!r} is no IP address and no network.",
+            code="invalid-host",
+            remedy="Write 10.0.0.5, 10.0.0.0/24 or 2001:db8::7. Names are not looked up: whoever answers "
+            "for a name could let anybody in.",
+        ) from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def network_of(host: str) -> Network:
+    """The network behind a text of `checked_host` that is not empty."""
+    return ipaddress.ip_network(host)
+
+
+@lru_cache(maxsize=4096)
+def address_of(peer_host: str) -> Address | None:
+    """A peer's address as the socket tells it; ``::ffff:10.0.0.5`` is 10.0.0.5. None: no address."""
+    try:
+        address = ipaddress.ip_address(peer_host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+@lru_cache(maxsize=4096)
+def is_loopback(peer_host: str) -> bool:
+    """Whether the peer is on this machine: 127.0.0.0/8 or ::1."""
+    address = address_of(peer_host)
+    return address is not None and address.is_loopback
+
+
+def shown_host(peer_host: str) -> str:
+    """A peer's address as people write it."""
+    return str(address_of(peer_host) or peer_host)
+
+
+def admitting_command(title: str, peer_host: str) -> str:
+    """The one command that lets this peer in."""
+    return f"isocenter ae add {shlex.quote(title)} --host {shown_host(peer_host)}"
