@@ -136,7 +136,9 @@ def proven(breach: Breach, copy: Path) -> bool:
         place.write_bytes(before)
     for folder in made:
         shutil.rmtree(folder)
-    refused = code != 0 and breach.telltale in output
+    # The planted file must be named too: the tree may hold a breach of the same kind already.
+    witness = place.parent.name if place.stem == "__init__" else place.stem
+    refused = code != 0 and breach.telltale in output and witness in output
     print(f"  {'refused' if refused else 'LET PASS':9} {breach.name}", flush=True)
     if not refused:
         print(f"exit {code}, {breach.telltale!r} expected in:\n{_ending(output)}")
