@@ -76,6 +76,8 @@ def breaches(copy: Path) -> list[Breach]:
         contract(
             "doors", f"{src}/doors/http/planted.py", "import isocenter.doors.dicomweb\n", name=": upwards"
         ),
+        contract("features-without-http", f"{src}/features/archive/planted.py", "import starlette\n"),
+        contract("settings", f"{src}/doors/http/planted.py", "import isocenter.platform.settings\n"),
         contract("scp-without-http", f"{src}/doors/scp/planted.py", "import fastapi\n"),
         Breach(
             "lock with an address",
