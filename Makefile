@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help setup setup-dev serve test check format prove-gates lock bench clean
 
 RUN = .venv/bin/python -m
-BENCH ?= $(basename $(notdir $(shell grep -l '__name__ == "__main__"' bench/*.py)))
+BENCH ?= all
 ARGS ?=
 
 help:  ## Say what there is
@@ -36,8 +36,8 @@ prove-gates: setup-dev  ## Plant one breach per gate in a copy of the tree; each
 lock: setup-dev  ## Resolve pyproject.toml into the lock files (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)
 
-bench: setup-dev  ## Measure, side by side with Orthanc where it can do the same (BENCH=scan_headers runs one)
-	@set -e; for bench in $(BENCH); do echo "== $$bench"; .venv/bin/python bench/$$bench.py $(ARGS); done
+bench: setup-dev  ## Measure, side by side with Orthanc where it can do the same (BENCH=cstore runs one)
+	@$(RUN) bench $(BENCH) $(ARGS)
 
 clean:  ## Remove what building, checking and testing left; data/ and isocenter.toml stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .test-services dist
