@@ -1,0 +1,64 @@
+"""QIDO-RS by PatientID: eight clients, each asking again as soon as it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+import uvloop
+
+from bench.filled import filled_servers, some_patient
+from bench.rounds import Sample, alternate, write_results
+from bench.servers import IsocenterServer, OrthancServer, cpu_s
+
+CLIENTS = 8
+
+
+def run(rounds: int) -> None:
+    with filled_servers() as (ours, peer):
+        case = alternate(
+            f"GET /dicom-web/studies?PatientID=, {CLIENTS} at once",
+            lambda number: uvloop.run(measure(ours, 4_000)),
+            lambda number: uvloop.run(measure(peer, 200)),
+            rounds=rounds,
+        )
+    write_results("qido", [case])
+
+
+async def measure(server: IsocenterServer | OrthancServer, count: int) -> Sample:
+    numbers = iter(range(count))
+    took: list[float] = []
+
+    async def work() -> None:
+        address = urlsplit(server.dicom_web_url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        for number in numbers:
+            begun = time.perf_counter()
+            path = f"{address.path}/studies?PatientID={some_patient(number)}"
+            head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept: application/dicom+json\r\n\r\n"
+            writer.write(head.encode())
+            body = await read_answer(reader)
+            if b"0020000D" not in body:
+                raise SystemExit(f"nothing found at {path}: {body[:200]!r}")
+            took.append(time.perf_counter() - begun)
+        writer.close()
+
+    cpu, begun = cpu_s(server.pid), time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(CLIENTS)))
+    elapsed = time.perf_counter() - begun
+    took.sort()
+    return Sample(
+        count / elapsed,
+        (cpu_s(server.pid) - cpu) / count * 1000,
+        {"p50 ms": took[len(took) // 2] * 1000, "p99 ms": took[len(took) * 99 // 100] * 1000},
+    )
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """One answer with a Content-Length, as both servers give it."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if not head.startswith(b"http/1.1 200"):
+        raise SystemExit(f"the server answered {head[:100]!r}")
+    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+    return await reader.readexactly(length)
