@@ -1,6 +1,6 @@
 """Memory while large objects pass through: one of 2 GB and ten of 1 GB at once, by C-STORE and by STOW-RS.
 
-The objects are multi-frame, made while they are sent; the server's resident memory is read ten times a second.
+The objects are multi-frame, made while they are sent; resident memory is read ten times a second.
 No peer: the figure is a bound (500 MB).
 """
 
