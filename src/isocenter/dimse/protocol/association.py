@@ -112,7 +112,7 @@ class Association:
         self._deadline_s: float | None = None
         self._now_s = 0.0
         self._framer = Framer(limits, self._wants)
-        self._unreadable = False  # the stream lost its frame: what follows cannot be told apart
+        self._unreadable = False  # what follows is dropped: the stream lost its frame
         self._output: list[Buffer] = []
         self._events: list[Event] = []
         self._assembler = Assembler(limits)
@@ -158,7 +158,7 @@ class Association:
                         self._events.append(event)
                 else:
                     self._receive_pdu(frame)
-                if self.closing:
+                if self.closing or self._unreadable:
                     break
         except RemoteProtocolError as error:
             self._unreadable = True
@@ -282,6 +282,8 @@ class Association:
         elif name in ("AA-1", "AA-7", "AA-8"):
             self.error = UnexpectedPdu(f"{pdu.pdu_type.name} in {self.state.name.capitalize()}")
             self._abort = Abort(2, UnexpectedPdu.abort_reason)
+            # AA-7 answers in Sta13. Once: a peer that reads nothing must not make us pile up answers.
+            self._unreadable = name == "AA-7"
         elif evt is Evt.RELEASE_RQ_PDU and self.mid_message:
             raise UnexpectedPdu("A-RELEASE-RQ in the middle of a message")
         self._fire(evt)
