@@ -76,3 +76,15 @@ async def _compressed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if compressed := compressor.compress(piece):
             yield compressed
     yield compressor.flush()
+
+
+async def primed(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces, the first one fetched already: what fails at once fails before the status is sent."""
+    first = await anext(pieces, b"")
+
+    async def all_pieces() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return all_pieces()

@@ -10,7 +10,11 @@ from starlette.routing import Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
+from isocenter.doors.dicomweb.delete import DeleteTransaction
+from isocenter.doors.dicomweb.metadata import MetadataTransaction
+from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
+from isocenter.doors.dicomweb.store import StoreTransaction
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
 
@@ -29,8 +33,19 @@ def dicomweb_door(services: HttpServices) -> Router:
     keyword_of(0x00100010)  # the dictionary takes a second to load: now, not with the first request
     addresses = Addresses(services.public_url, MOUNT)
     search = SearchTransaction(services, addresses)
+    retrieve = RetrieveTransaction(services)
+    metadata = MetadataTransaction(services, addresses)
+    storing = StoreTransaction(services, addresses)
+    deleting = DeleteTransaction(services)
     routes = [
-        _route("/studies", GET=search.studies),
+        _route("/studies", GET=search.studies, POST=storing.store),
+        _route(_STUDY, GET=retrieve.objects, POST=storing.store, DELETE=deleting.delete),
+        _route(_SERIES, GET=retrieve.objects, DELETE=deleting.delete),
+        _route(_INSTANCE, GET=retrieve.objects, DELETE=deleting.delete),
+        _route(_STUDY + "/metadata", GET=metadata.metadata),
+        _route(_SERIES + "/metadata", GET=metadata.metadata),
+        _route(_INSTANCE + "/metadata", GET=metadata.metadata),
+        _route(_INSTANCE + "/bulkdata/{path:path}", GET=metadata.bulk_data),
         _route(_STUDY + "/series", GET=search.series),
         _route(_SERIES + "/instances", GET=search.instances),
         _route(_STUDY + "/instances", GET=search.instances),

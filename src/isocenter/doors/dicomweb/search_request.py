@@ -134,8 +134,8 @@ def search_request(
 ) -> SearchRequest:
     """Read a search.
 
-    ``fixed`` are the UIDs of the path; ``above`` the levels above, whose attributes the answers hold too since
-    the path does not name those. Raises InvalidInput that names the parameter.
+    ``fixed`` are the UIDs of the path; ``above`` the levels above whose attributes the answers hold too,
+    since the path does not name them. Raises InvalidInput that names the parameter.
     """
     if len(items) > _PARAMETERS_MAX:
         raise InvalidInput(

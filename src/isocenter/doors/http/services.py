@@ -17,12 +17,14 @@ class HttpLimits:
     ``body_bytes_max`` holds for every route but those that take objects (``object_body_bytes_max``; None:
     unbounded, memory stays flat all the same). ``body_silence_s``: how long a body may pause.
     ``search_results_max``: the most matches in one answer; more are asked for with ``offset``.
+    ``parts_max``: the most objects in one request.
     """
 
     body_bytes_max: int = 1 << 20
     object_body_bytes_max: int | None = None
     body_silence_s: float = 60.0
     search_results_max: int = 10_000
+    parts_max: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """An object's attributes, read from the store without its pixels; and where its large values lie.
 
 Only the bytes up to Pixel Data are read (the index knows where it begins). Objects without Pixel Data are
-read whole when they are small, and mapped from disk when they are not, so that a film in a PDF costs no memory.
+read whole when they are small, and mapped from disk when they are not, so that a film in a PDF costs no
+memory.
 """
 
 from __future__ import annotations

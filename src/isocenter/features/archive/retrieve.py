@@ -84,7 +84,7 @@ async def stream_bytes(
 ) -> AsyncIterator[bytes]:
     """The object, or a range of it, piece by piece.
 
-    Raises, with the first piece, InternalError when the store has lost it, Unavailable when it is out of reach.
+    With the first piece it raises InternalError when the store has lost it, Unavailable when out of reach.
     """
     try:
         async for piece in store.stream(instance.object_key, start, length):
