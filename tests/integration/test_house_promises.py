@@ -1,8 +1,10 @@
 """What the house promises about itself: targets, locks, licences, pages that cannot rot."""
 
+import ast
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +22,10 @@ PERMISSIVE = re.compile(
     r"MIT|BSD|Apache|ISC|PSF|Python Software|0BSD|Unlicense|Zlib|CC0|MPL|Mozilla", re.IGNORECASE
 )
 COPYLEFT = re.compile(r"\b[AL]?GPL|GNU ", re.IGNORECASE)
+
+
+# FastAPI and pydantic are built on these, pin them, and hand out their types.
+INSIDE_OTHERS = {"starlette", "pydantic-core"}
 
 
 def locked(name: str) -> dict[str, str]:
@@ -102,3 +108,30 @@ def test_package_pages_are_short(package: Path) -> None:
     page = package / "README.md"
     if page.exists():
         assert len(page.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def imported_by(folder: str) -> set[str]:
+    """Distributions that the modules under a folder import, apart from the standard library and ourselves."""
+    own = {path.stem for path in (ROOT / folder).rglob("*.py")} | {path.name for path in ROOT.glob("*/")}
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    foreign = found - set(sys.stdlib_module_names) - own - {"isocenter", "services", "check_tree"}
+    providers = importlib.metadata.packages_distributions()
+    return {normal(providers.get(name, [name])[0]) for name in foreign}
+
+
+def test_the_program_imports_only_what_it_declares() -> None:
+    declared = {normal(requirement) for requirement in PROJECT["dependencies"]}
+    assert imported_by("src") <= declared | INSIDE_OTHERS
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench", "scripts"])
+def test_tests_and_benches_import_only_what_is_declared(folder: str) -> None:
+    extras = PROJECT["optional-dependencies"]["dev"]
+    declared = {normal(requirement) for requirement in [*PROJECT["dependencies"], *extras]}
+    assert imported_by(folder) <= declared | INSIDE_OTHERS
