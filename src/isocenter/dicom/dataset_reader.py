@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from isocenter.dicom.dictionary import is_ambiguous, vr_of
 from isocenter.dicom.element import BulkRange, Element
@@ -142,9 +143,30 @@ class DatasetReader:
                 return value
             pos = value + length
             self._check_inside(pos, stop, tag)
+            if unlabelled and not encoding.big_endian:
+                vr = self._dictionary_vr(tag)
+                if vr == "SQ":
+                    elements.append(self._unlabelled_sequence(tag, value, length, encoding))
+                    continue
             elements.append(Element(tag, vr, self._take(tag, vr, value, length, encoding, at_top=at_top)))
         self._stack.pop()
         return stop if at_top else pos
+
+    def _unlabelled_sequence(self, tag: int, value: int, length: int, encoding: Encoding) -> Element:
+        """A sequence of known length that came as UN (PS3.5 §6.2.2): its items, or UN if there are none."""
+        content = bytes(self._data[value : value + length])
+        depth_left = self._limits.depth_max - len(self._stack) // 2 - 1
+        if depth_left > 0 and length <= self._limits.value_bytes_max:
+            limits = replace(self._limits, depth_max=depth_left, elements_max=self._steps_left)
+            reader = DatasetReader(content, limits, copy_bulk=True)
+            try:
+                items = reader.read_items(0, length, encoding, unlabelled=True)
+            except ScanError:
+                pass
+            else:
+                self._steps_left = reader._steps_left
+                return Element(tag, "SQ", items)
+        return Element(tag, "UN", content)
 
     def _read_item_header(self, pos: int, end: int, frame: _Frame) -> int:
         assert frame.items is not None

@@ -1,10 +1,11 @@
-"""Writing elements as a data set: explicit lengths, even values, ascending tags (PS3.5 §7)."""
+"""Writing elements as a data set: even values, ascending tags, lengths where possible (PS3.5 §7)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
 
+from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.element import BulkRange, Element
 from isocenter.dicom.encoding import ITEM, SEQUENCE_DELIMITER, UNDEFINED_LENGTH, Buffer, Encoding
 from isocenter.dicom.value_representations import SHORT_LENGTH_VRS, padded, swap_bytes
@@ -34,7 +35,7 @@ class DatasetWriter:
             elif isinstance(value, BulkRange):
                 self._append_range(parts, element.tag, element.vr, value)
             else:
-                self._append(parts, element.tag, "SQ", self.write_items(value, depth + 1))
+                self._append_sequence(parts, element.tag, self.write_items(value, depth + 1))
         return b"".join(parts)
 
     def write_items(self, items: Iterable[list[Element]], depth: int = 1) -> bytes:
@@ -65,6 +66,15 @@ class DatasetWriter:
             header = self._explicit_header(tag, vr, length)
         parts.append(header)
         parts.append(swap_bytes(value, vr) if encoding.big_endian else value)
+
+    def _append_sequence(self, parts: list[bytes], tag: int, content: bytes) -> None:
+        if not self._encoding.implicit_vr or vr_of(tag) == "SQ":
+            self._append(parts, tag, "SQ", content)
+            return
+        # Without a VR, only the undefined length tells a reader that this is a sequence (PS3.5 §6.2.2).
+        parts.append(self._wide_header(tag, UNDEFINED_LENGTH))
+        parts.append(content)
+        parts.append(self._wide_header(SEQUENCE_DELIMITER, 0))
 
     def _append_range(self, parts: list[bytes], tag: int, vr: str, where: BulkRange) -> None:
         if self._source is None:

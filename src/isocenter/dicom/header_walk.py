@@ -175,7 +175,14 @@ class HeaderWalk:
                 raise ScanError(TOO_LARGE_HEADER, "A value is too long", offset=value, tag=tag)
             content = bytes(self._data[value:content_end])
             if vr == "SQ" and (unlabelled or self._encoding.big_endian):
-                content = items_as_little_endian(content, self._encoding, self._limits, unlabelled=unlabelled)
+                try:
+                    content = items_as_little_endian(
+                        content, self._encoding, self._limits, unlabelled=unlabelled
+                    )
+                except ScanError:
+                    if not unlabelled:
+                        raise
+                    vr = "UN"  # a claim of the dictionary that the bytes do not bear out
             self._found[tag] = RawElement(vr, content)
         return after
 

@@ -93,7 +93,7 @@ def _scan_deflated(
         inflater.grow(size)
         header = bytes(inflater.content)
         encoding = settle(header, 0, opening.encoding)
-        walk = HeaderWalk(header, encoding, wanted, limits, more_may_follow=not inflater.finished)
+        walk = HeaderWalk(header, encoding, wanted, limits, more_may_follow=not inflater.complete)
         try:
             found, pixel_data = walk.run(0)
         except ScanError as error:
