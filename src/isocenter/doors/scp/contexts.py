@@ -1,0 +1,128 @@
+"""Which presentation contexts we accept, in which transfer syntax and role (PS3.8 §7.1.1.13, PS3.7 D.3.3.4).
+
+Objects are kept as they arrive, so for storage every transfer syntax that we know is welcome. Where one
+context offers several, the proposer's order decides: senders put first what they have or were set to send
+(DCMTK, dcm4che and Orthanc do), and any other choice would make them convert. One exception: Implicit VR
+Little Endian gives way to Explicit VR Little Endian offered beside it. Everybody must be able to read
+implicit VR, so many list it first whatever they have; it forgets the VRs of private elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from isocenter.dicom.sop_classes import (
+    PATIENT_ROOT_FIND,
+    SERVICE_SOP_CLASSES,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    is_storage_sop_class,
+)
+from isocenter.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+)
+from isocenter.dimse.protocol.pdu import ContextResult, NegotiatedContext, ProposedContext
+from isocenter.dimse.protocol.user_information import ExtendedNegotiation, RoleSelection
+
+FIND_SOP_CLASSES = frozenset({STUDY_ROOT_FIND, PATIENT_ROOT_FIND})
+
+# Queries are answered in what costs least to read; a deflated or big-endian one only where asked for.
+_QUERY_SYNTAXES = (
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+)
+
+# PS3.6 Table A-1 lists them as transfer syntaxes, but no C-STORE data set is encoded in them.
+_NOT_FOR_OBJECTS = frozenset({"1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2", "1.2.840.10008.1.20"})
+
+_COMBINED_DATETIME = 1  # byte of the extended negotiation, counted from 0
+
+
+def negotiate_contexts(
+    proposed: Iterable[ProposedContext], *, accept_unknown_sop_classes: bool
+) -> tuple[NegotiatedContext, ...]:
+    """An answer to each proposed context, in the same order."""
+    return tuple(
+        NegotiatedContext(
+            context.context_id,
+            *_answer(context.abstract_syntax, context.transfer_syntaxes, accept_unknown_sop_classes),
+        )
+        for context in proposed
+    )
+
+
+def settle_roles(
+    proposed: Iterable[RoleSelection], *, accept_unknown_sop_classes: bool
+) -> tuple[RoleSelection, ...]:
+    """The requestor may be SCU of what we serve; we are SCU of nothing here, so it may not be SCP."""
+    return tuple(
+        RoleSelection(role.sop_class_uid, role.scu_role, False)
+        for role in proposed
+        if _is_served(role.sop_class_uid, accept_unknown_sop_classes)
+    )
+
+
+def settle_extended(proposed: Iterable[ExtendedNegotiation]) -> tuple[ExtendedNegotiation, ...]:
+    """PS3.4 C.5.1.1: relational queries (byte 1), combined date-time matching (byte 2), where asked for."""
+    return tuple(
+        ExtendedNegotiation(one.sop_class_uid, _granted(one.application_information))
+        for one in proposed
+        if one.sop_class_uid in FIND_SOP_CLASSES
+    )
+
+
+def asks_for_combined_datetime(proposed: Iterable[ExtendedNegotiation], sop_class_uid: str) -> bool:
+    """Whether a date range and a time range of a query are one range (PS3.4 C.5.1.1.2)."""
+    return any(
+        one.application_information[_COMBINED_DATETIME : _COMBINED_DATETIME + 1] == b"\1"
+        for one in proposed
+        if one.sop_class_uid == sop_class_uid
+    )
+
+
+def _granted(asked: bytes) -> bytes:
+    return bytes(
+        wanted if position <= _COMBINED_DATETIME and wanted == 1 else 0
+        for position, wanted in enumerate(asked)
+    )
+
+
+def _is_served(sop_class_uid: str, accept_unknown_sop_classes: bool) -> bool:
+    if sop_class_uid == VERIFICATION or sop_class_uid in FIND_SOP_CLASSES:
+        return True
+    if is_storage_sop_class(sop_class_uid):
+        return True
+    return accept_unknown_sop_classes and sop_class_uid not in SERVICE_SOP_CLASSES
+
+
+@lru_cache(maxsize=4096)
+def _answer(
+    abstract_syntax: str, transfer_syntaxes: tuple[str, ...], accept_unknown_sop_classes: bool
+) -> tuple[ContextResult, str]:
+    """The result and the transfer syntax; peers propose the same contexts again and again."""
+    first = transfer_syntaxes[0]
+    if not _is_served(abstract_syntax, accept_unknown_sop_classes):
+        return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first
+    if abstract_syntax == VERIFICATION or abstract_syntax in FIND_SOP_CLASSES:
+        chosen = next((syntax for syntax in _QUERY_SYNTAXES if syntax in transfer_syntaxes), None)
+    else:
+        chosen = _storage_syntax(transfer_syntaxes)
+    if chosen is None:
+        return ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, first
+    return ContextResult.ACCEPTANCE, chosen
+
+
+def _storage_syntax(offered: tuple[str, ...]) -> str | None:
+    storable = [uid for uid in offered if uid in TRANSFER_SYNTAXES and uid not in _NOT_FOR_OBJECTS]
+    if not storable:
+        return None
+    if storable[0] == IMPLICIT_VR_LITTLE_ENDIAN and EXPLICIT_VR_LITTLE_ENDIAN in storable:
+        return EXPLICIT_VR_LITTLE_ENDIAN
+    return storable[0]

@@ -1,0 +1,166 @@
+"""C-FIND request identifiers (PS3.4 C.4.1.1.3.1, C.6.1, C.6.2): what is asked, in the archive's terms.
+
+The standard has a query name the unique key of each level above (C.4.1.2.1) unless relational queries were
+negotiated. Here every query may be relational: a series query without a Study Instance UID finds series of
+all studies. Nobody who keeps to the rule sees a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from isocenter.dicom.charsets import TextDecoder, decoder_for
+from isocenter.dicom.dataset import read_dataset
+from isocenter.dicom.element import Element
+from isocenter.dicom.json_values import TEXT_VRS
+from isocenter.dicom.tags import (
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    SPECIFIC_CHARACTER_SET,
+    STUDY_INSTANCE_UID,
+)
+from isocenter.dimse.net.errors import DimseFailure
+from isocenter.dimse.protocol import statuses
+from isocenter.features.archive.attributes import AT_LEVEL, ATTRIBUTES
+from isocenter.features.archive.query import Level, Query
+
+QUERY_RETRIEVE_LEVEL = 0x00080052
+QUERY_RETRIEVE_VIEW = 0x00080053
+RETRIEVE_AE_TITLE = 0x00080054
+INSTANCE_AVAILABILITY = 0x00080056
+
+_LEVELS = {
+    "PATIENT": Level.PATIENT,
+    "STUDY": Level.STUDY,
+    "SERIES": Level.SERIES,
+    "IMAGE": Level.INSTANCE,
+}
+_UNIQUE_KEYS = {
+    Level.PATIENT: (PATIENT_ID,),
+    Level.STUDY: (STUDY_INSTANCE_UID,),
+    Level.SERIES: (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID),
+    Level.INSTANCE: (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID),
+}
+# Written by us around every answer, whatever was asked.
+_AROUND = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, QUERY_RETRIEVE_VIEW, RETRIEVE_AE_TITLE})
+
+# What the index counts or knows beside the objects' own attributes, and its VR.
+_COMPUTED_VRS = {
+    0x00080056: "CS",  # Instance Availability
+    0x00080061: "CS",  # Modalities in Study
+    0x00083002: "UI",  # Available Transfer Syntax UID
+    0x00201200: "IS",  # Number of Patient Related Studies, Series, Instances
+    0x00201202: "IS",
+    0x00201204: "IS",
+    0x00201206: "IS",  # Number of Study Related Series, Instances
+    0x00201208: "IS",
+    0x00201209: "IS",  # Number of Series Related Instances
+}
+_PATIENT_COUNTS = frozenset({INSTANCE_AVAILABILITY, 0x00201200, 0x00201202, 0x00201204})
+_STUDY_COUNTS = _PATIENT_COUNTS | {0x00080061, 0x00201206, 0x00201208}
+_COMPUTED = {
+    Level.PATIENT: _PATIENT_COUNTS,
+    Level.STUDY: _STUDY_COUNTS,
+    Level.SERIES: _STUDY_COUNTS | {0x00201209},
+    Level.INSTANCE: _STUDY_COUNTS | {0x00201209, 0x00083002},
+}
+
+
+def _returnable() -> dict[Level, frozenset[int]]:
+    """What an answer at a level can hold: its own attributes and those of the levels above."""
+    tags: set[int] = set()
+    by_level = {}
+    for level in (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE):
+        tags |= {attribute.tag for attribute in AT_LEVEL[level]}
+        by_level[level] = frozenset(tags | _COMPUTED[level])
+    return by_level
+
+
+_RETURNABLE = _returnable()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query. ``keys`` are tags and VRs of an answer, ascending; ``level`` as it was written.
+
+    ``all_supported`` is False when a key cannot be answered, or not be matched in the way that was asked.
+    ``character_sets`` is the request's own (0008,0005), None without it.
+    """
+
+    query: Query
+    level: str
+    keys: tuple[tuple[int, str], ...]
+    character_sets: bytes | None
+    all_supported: bool
+
+
+def parse_identifier(
+    identifier: bytes, transfer_syntax_uid: str, *, patient_root: bool, combined_datetime: bool
+) -> Asked:
+    """Raises DimseFailure (A900H) without a level that the information model has, ScanError."""
+    elements = {
+        element.tag: element
+        for element in read_dataset(identifier, transfer_syntax_uid)
+        if element.tag & 0xFFFF and element.tag > 0x0007FFFF
+    }
+    level_text, level = _level(elements.get(QUERY_RETRIEVE_LEVEL), patient_root=patient_root)
+    character_sets = _character_sets(elements)
+    decoder = decoder_for(character_sets)
+    asked = [element for tag, element in elements.items() if tag not in _AROUND]
+    matches = {element.tag: _text(element, decoder) for element in asked}
+    vrs = {element.tag: _vr(element) for element in asked}
+    for tag in _UNIQUE_KEYS[level]:
+        vrs.setdefault(tag, ATTRIBUTES[tag].vr)
+    returned = _RETURNABLE[level].intersection(vrs)
+    return Asked(
+        Query(level, matches, returned, combined_datetime=combined_datetime),
+        level_text,
+        tuple(sorted(vrs.items())),
+        character_sets,
+        len(returned) == len(vrs) and not any(map(_cannot_match, asked)),
+    )
+
+
+def _level(element: Element | None, *, patient_root: bool) -> tuple[str, Level]:
+    value = element.value if element is not None else b""
+    text = value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
+    level = _LEVELS.get(text)
+    if level is None or (level is Level.PATIENT and not patient_root):
+        choices = "PATIENT, STUDY, SERIES or IMAGE" if patient_root else "STUDY, SERIES or IMAGE"
+        raise DimseFailure(
+            statuses.IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
+            f"Query/Retrieve Level is not {choices}",
+            (QUERY_RETRIEVE_LEVEL,),
+        )
+    return text, level
+
+
+def _character_sets(elements: dict[int, Element]) -> bytes | None:
+    element = elements.get(SPECIFIC_CHARACTER_SET)
+    return element.value if element is not None and isinstance(element.value, bytes) else None
+
+
+def _vr(element: Element) -> str:
+    """The dictionary's, as far as it is known without loading it: queries may be in implicit VR."""
+    known = ATTRIBUTES.get(element.tag)
+    return known.vr if known is not None else _COMPUTED_VRS.get(element.tag, element.vr)
+
+
+def _text(element: Element, decoder: TextDecoder) -> str:
+    vr = _vr(element)
+    if vr not in TEXT_VRS or not isinstance(element.value, bytes):
+        return ""
+    return decoder.decode(element.value, vr)
+
+
+def _cannot_match(element: Element) -> bool:
+    """A value in a sequence or a binary number: returned, not matched on (PS3.4 C.2.2.2.6)."""
+    if isinstance(element.value, list):
+        return any(_any_value(item) for item in element.value)
+    return bool(element.value) and _vr(element) not in TEXT_VRS
+
+
+def _any_value(item: Iterable[Element]) -> bool:
+    return any(element.value for element in item)

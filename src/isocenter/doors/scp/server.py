@@ -1,0 +1,68 @@
+"""Composing the DIMSE door: from the archive and its settings to a server that can be started."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+from isocenter.dimse.net.server import DimseServer, ServerSettings
+from isocenter.dimse.protocol.limits import Limits
+from isocenter.doors.scp.service import DicomService
+from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.archive.ingest import Ingest
+from isocenter.kit.clock import Clock
+from isocenter.platform.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class DicomServices:
+    """What the door stands on."""
+
+    database: Database
+    ingest: Ingest
+    ae_titles: AeTitles
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSettings:
+    """``max_pdu`` in bytes; ``other_ae_titles`` are called besides ``ae_title``."""
+
+    ae_title: str = "ISOCENTER"
+    other_ae_titles: tuple[str, ...] = ()
+    max_pdu: int = 128 << 10
+    artim_s: float = 30.0
+    idle_s: float = 60.0
+    associations_max: int = 200
+    operations_max: int = 16
+    accept_unknown_sop_classes: bool = False
+    organization_id: int = 1
+
+
+def create_dicom_server(
+    services: DicomServices, settings: DicomSettings, *, tls: ssl.SSLContext | None = None
+) -> DimseServer:
+    """The server, not yet listening: ``await server.start(host, port)``, ``await server.shutdown(grace_s)``.
+
+    Shut it down before the services are closed.
+    """
+    service = DicomService(
+        database=services.database,
+        ingest=services.ingest,
+        admission=services.ae_titles.admission(settings.organization_id),
+        organization_id=settings.organization_id,
+        ae_titles=frozenset({settings.ae_title, *settings.other_ae_titles}),
+        accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+    )
+    return DimseServer(
+        service,
+        ServerSettings(
+            limits=Limits(pdata_bytes_max=settings.max_pdu),
+            artim_s=settings.artim_s,
+            idle_s=settings.idle_s,
+            associations_max=settings.associations_max,
+            operations_max=settings.operations_max,
+        ),
+        tls=tls,
+        clock=services.clock,
+    )
