@@ -39,13 +39,12 @@ def json_response(
     request: Request, body: bytes, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A whole body; compressed where the client can read that and it pays."""
-    response = Response(body, headers=headers, media_type=media_type)
     if len(body) >= _COMPRESSED_FROM_BYTES:
-        response.headers["vary"] = "accept-encoding"
+        headers = {**(headers or {}), "vary": "accept-encoding"}
         if takes_gzip(request):
-            response = Response(zlib.compress(body, _LEVEL, _GZIP_WBITS), headers=response.headers)
-            response.headers["content-encoding"] = "gzip"
-    return response
+            headers["content-encoding"] = "gzip"
+            body = zlib.compress(body, _LEVEL, _GZIP_WBITS)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def json_stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import orjson
@@ -21,7 +22,8 @@ _OTHER_STUDY = 0xC409
 
 _OTHER_STUDY_WORDS = "The object belongs to another study than the one in the address."
 _BATCH_WORDS = "Another object of the request could not be accepted, so none was stored."
-_COMMENT_CHARS_MAX = 512
+_COMMENT_CHARS_MAX = 64  # of VR LO
+_COMMENTS_MAX = 16
 
 
 class StoreResponse:
@@ -100,7 +102,7 @@ def _reason(outcome: Outcome) -> int:
 
 
 def _words(problems: tuple[Problem, ...]) -> str:
-    return " ".join(problem.detail for problem in problems)
+    return " ".join(problem.detail.rstrip(".") + "." for problem in problems)
 
 
 def _identity(of: Outcome | Received) -> dict[str, Any]:
@@ -112,11 +114,12 @@ def _identity(of: Outcome | Received) -> dict[str, Any]:
 
 
 def _failure(reason: int, words: str) -> dict[str, Any]:
-    """The reason, and in Failed Attributes Sequence an Error Comment (PS3.7 C.4.1.3) for people."""
+    """The reason, and for people Error Comments (PS3.7 E.1) in Failed Attributes Sequence."""
     failure: dict[str, Any] = {"00081197": {"vr": "US", "Value": [reason]}}
-    if words:
-        comment = {"00000902": {"vr": "LO", "Value": [words[:_COMMENT_CHARS_MAX]]}}
-        failure["00741048"] = {"vr": "SQ", "Value": [comment]}
+    lines = wrap(words, _COMMENT_CHARS_MAX)[:_COMMENTS_MAX]
+    if lines:
+        comments = [{"00000902": {"vr": "LO", "Value": [line]}} for line in lines]
+        failure["00741048"] = {"vr": "SQ", "Value": comments}
     return failure
 
 

@@ -12,7 +12,7 @@ _ITEM_HEADER = struct.Struct("<HHI")
 
 
 async def read_frame(store: ObjectStore, instance: StoredInstance, start: int, end: int) -> bytes:
-    """One frame's fragments joined, from the item header at ``start`` to ``end``, counted from ``pixel_offset``.
+    """One frame's fragments joined, from the item header at ``start`` to ``end`` (from ``pixel_offset``).
 
     Raises InternalError when the object is lost or its items do not add up.
     """
