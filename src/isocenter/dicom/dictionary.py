@@ -35,7 +35,7 @@ def tag_of(attribute: str) -> int:
     digits = _HEX_TAG.fullmatch(attribute)
     if digits:
         return int(digits[1], 16) << 16 | int(digits[2], 16)
-    tag = _tags_by_keyword()(attribute)
+    tag = _tags_by_keyword()(attribute) if attribute else None
     if tag is None:
         raise InvalidInput(
             f"No attribute is called {attribute[:64]!r}",
