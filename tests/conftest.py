@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,8 +25,11 @@ SESSION_FOLDER = pytest.StashKey[Path]()
 def pytest_configure(config: pytest.Config) -> None:
     """One folder holds all that a run writes, ``tmp_path`` included, and goes when the run ends.
 
-    Set ``ISOCENTER_KEEP_TEST_FILES=1`` to look at it afterwards.
+    Set ``ISOCENTER_KEEP_TEST_FILES=1`` to look at it afterwards. A run that is told to terminate ends like
+    one that is interrupted, with its fixtures finished.
     """
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.add_cleanup(lambda: signal.signal(signal.SIGTERM, previous))
     folder = make_session_folder()
     config.stash[SESSION_FOLDER] = folder
     if config.option.basetemp is None:

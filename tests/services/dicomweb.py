@@ -85,7 +85,9 @@ async def http_server(
         await database.close()
 
 
-def multipart(objects: Sequence[bytes], content_type: str = "application/dicom") -> tuple[bytes, dict[str, str]]:
+def multipart(
+    objects: Sequence[bytes], content_type: str = "application/dicom"
+) -> tuple[bytes, dict[str, str]]:
     """A STOW body and its headers."""
     body = b"".join(
         b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (BOUNDARY.encode(), content_type.encode(), one)

@@ -82,7 +82,7 @@ class Orthanc:
             self.request("DELETE", f"/modalities/{name}")
 
     def stop(self) -> None:
-        self._process.stop()
+        self._process.stop(timeout_s=0)  # it takes seconds to end in good order, and its files go anyway
 
     def _answers(self) -> bool:
         try:
