@@ -24,6 +24,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
+    Command("serve", "isocenter.cli.serve", "Start: receive and answer over HTTP and DIMSE."),
+    Command("import", "isocenter.cli.importing", "Import a folder tree, with progress and a summary."),
+    Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),
     Command("config", "isocenter.cli.config", "Show the settings, where each came from, and check them."),
     Command(
         "doctor", "isocenter.cli.doctor", "Say in plain words what is wrong here and what to do about it."

@@ -1,0 +1,114 @@
+"""``isocenter import``: a folder tree into the archive, with a progress bar and an honest summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from isocenter.cli.flags import with_settings
+from isocenter.kit.sizes import format_bytes
+from isocenter.platform.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from isocenter.features.archive.importing import ImportReport
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+_FAILURES_SHOWN = 20
+
+
+@app.command(name="import")
+@with_settings
+def import_folder(
+    loaded: LoadedSettings,
+    folder: Annotated[Path, typer.Argument(help="Folder tree or file to import", exists=True)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Import every DICOM file under FOLDER. Running it again skips what is already there.
+
+    Exit code 1 when a file could not be read or an object went to quarantine. With --json: {"files",
+    "bytes", "outcomes": {kind: n}, "quarantined_because": {code: n}, "not_dicom", "dicomdirs",
+    "unreadable": [[path, why]]}, stable.
+    """
+    import uvloop
+
+    report = uvloop.run(_import(loaded.settings, folder, quiet=as_json))
+    if as_json:
+        typer.echo(orjson.dumps(_as_json(report), option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(_summary(report))
+    if report.failed or report.reasons:
+        raise typer.Exit(1)
+
+
+async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportReport:
+    from isocenter.app import DEFAULT_ORGANIZATION, open_archive
+    from isocenter.features.archive.importing import FolderImport, stopped_by
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    async with open_archive(settings) as archive:
+        with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+            task = bar.add_task("Importing", total=None)
+
+            def show(report: ImportReport) -> None:
+                total = report.found if report.walked else None
+                bar.update(task, completed=report.done, total=total)
+
+            try:
+                return await FolderImport(archive.ingest, DEFAULT_ORGANIZATION).run(folder, progress=show)
+            except ExceptionGroup as group:
+                reason = stopped_by(group)
+                if reason is None:
+                    raise
+                raise reason from group
+
+
+def _summary(report: ImportReport) -> str:
+    lines = [f"\n{report.done} files looked at, {format_bytes(report.done_bytes)} of DICOM:"]
+    lines += [f"  {count:>8}  {kind.value}" for kind, count in report.outcomes.most_common()]
+    lines += [f"            … because: {code} ({count})" for code, count in report.reasons.most_common()]
+    if report.directories:
+        lines.append(f"  {report.directories:>8}  DICOMDIR, not needed")
+    if report.not_dicom:
+        lines.append(f"  {report.not_dicom:>8}  not DICOM, left alone")
+    if report.failed:
+        lines.append(f"  {report.failed:>8}  could not be read:")
+        lines += [f"            {path}: {why}" for path, why in report.failures[:_FAILURES_SHOWN]]
+        if report.failed > _FAILURES_SHOWN:
+            lines.append(f"            … and {report.failed - _FAILURES_SHOWN} more (--json lists them)")
+    if report.reasons:
+        lines.append("\nLook at the quarantine with: isocenter quarantine list")
+    return "\n".join(lines)
+
+
+def _as_json(report: ImportReport) -> dict[str, object]:
+    return {
+        "files": report.done,
+        "bytes": report.done_bytes,
+        "outcomes": {kind.value: count for kind, count in report.outcomes.items()},
+        "quarantined_because": dict(report.reasons),
+        "not_dicom": report.not_dicom,
+        "dicomdirs": report.directories,
+        "unreadable": report.failures,
+    }

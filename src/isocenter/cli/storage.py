@@ -1,0 +1,119 @@
+"""``isocenter storage``: does the store hold what the index says, and the reverse?"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import orjson
+import typer
+
+from isocenter.cli.flags import with_settings
+from isocenter.kit.sizes import format_bytes
+from isocenter.platform.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from isocenter.app import Archive
+    from isocenter.features.archive.check import CheckReport
+    from isocenter.features.archive.sweep import SweepReport
+
+app = typer.Typer(
+    help="Check that index and store agree, and sweep away what nobody refers to.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+T = TypeVar("T")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_SHOWN = 20
+
+
+@app.command()
+@with_settings
+def check(
+    loaded: LoadedSettings,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend counters; move damaged objects aside.")
+    ] = False,
+    adopt_orphans: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-orphans",
+            help="File objects without a row, as after restoring an older database. "
+            "Brings back deleted objects that were not swept yet.",
+        ),
+    ] = False,
+    hashes: Annotated[bool, typer.Option(help="Read every object and compare its hash.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Every row has its object, every object its row, hashes and counters agree. Exit code 1 when not."""
+    from isocenter.app import DEFAULT_ORGANIZATION
+
+    async def run(archive: Archive) -> CheckReport:
+        return await archive.check.run(
+            DEFAULT_ORGANIZATION, verify_hashes=hashes, repair=repair, adopt_orphans=adopt_orphans
+        )
+
+    report = _with_archive(loaded, run)
+    if as_json:
+        typer.echo(orjson.dumps({"healthy": report.healthy, **asdict(report)}, option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo(_told(report))
+    if report.missing_count or report.damaged_count or report.wrong_counters:
+        raise typer.Exit(1)
+
+
+@app.command()
+@with_settings
+def sweep(loaded: LoadedSettings, as_json: Json = False) -> None:
+    """Remove objects that no row refers to and that are older than --sweep-grace-s."""
+
+    async def run(archive: Archive) -> SweepReport:
+        return await archive.sweep.run()
+
+    report = _with_archive(loaded, run)
+    if as_json:
+        typer.echo(orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2))
+    else:
+        freed = format_bytes(report.removed_bytes)
+        typer.echo(f"{report.examined} objects looked at, {report.removed} removed ({freed}).")
+
+
+def _with_archive(loaded: LoadedSettings, run: Callable[[Archive], Awaitable[T]]) -> T:
+    import uvloop
+
+    from isocenter.app import open_archive
+
+    async def opened() -> T:
+        async with open_archive(loaded.settings) as archive:
+            return await run(archive)
+
+    return uvloop.run(opened())
+
+
+def _told(report: CheckReport) -> str:
+    lines = [f"{report.rows} rows, {report.objects} objects."]
+    if report.missing_count:
+        lines.append(f"✗ {report.missing_count} rows whose object is gone. Sending these again heals them:")
+        lines += _some(report.missing)
+    if report.damaged_count:
+        lines.append(
+            f"✗ {report.damaged_count} objects whose bytes have changed. Run with --repair, then send again:"
+        )
+        lines += _some(report.damaged)
+    if report.wrong_counters:
+        lines.append(f"✗ {report.wrong_counters} series or their studies miscounted. --repair counts again.")
+    if report.orphan_count:
+        lines.append(
+            f"• {report.orphan_count} objects without a row ({format_bytes(report.orphan_bytes)}): the sweep "
+            f"will remove them. {report.adopted} adopted."
+        )
+    lines += [f"✓ {done}" for done in report.repaired]
+    if report.healthy:
+        lines.append("✓ Index and store agree.")
+    return "\n".join(lines)
+
+
+def _some(names: list[str]) -> list[str]:
+    more = [f"    … and {len(names) - _SHOWN} more (--json lists up to 1,000)"] if len(names) > _SHOWN else []
+    return [f"    {name}" for name in names[:_SHOWN]] + more
