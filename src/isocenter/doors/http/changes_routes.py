@@ -1,0 +1,63 @@
+"""``/api/v1/changes``: what happened to objects, in order, for programs that react to it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from isocenter.doors.http.instants import instant
+from isocenter.features.archive.changes import read_changes
+from isocenter.platform.db import Database
+
+_LIMIT_MAX = 5000
+
+
+class ChangeModel(BaseModel):
+    number: int
+    at: datetime
+    kind: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    detail: dict[str, Any]
+
+
+class ChangesModel(BaseModel):
+    """``last`` is the cursor to ask with next (``after=``); ``done``: there was nothing more just now."""
+
+    changes: list[ChangeModel]
+    last: int
+    done: bool
+
+
+def changes_router(database: Database, organization_id: int) -> APIRouter:
+    """The route over one organisation's change feed."""
+    router = APIRouter(prefix="/api/v1/changes", tags=["changes"])
+
+    @router.get("")
+    async def list_changes(
+        after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+        limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 1000,
+    ) -> ChangesModel:
+        changes = await read_changes(database, organization_id, after=after, limit=limit)
+        return ChangesModel(
+            changes=[
+                ChangeModel(
+                    number=change.number,
+                    at=instant(change.at_us),
+                    kind=change.kind,
+                    study_instance_uid=change.study_instance_uid,
+                    series_instance_uid=change.series_instance_uid,
+                    sop_instance_uid=change.sop_instance_uid,
+                    detail=change.detail,
+                )
+                for change in changes
+            ],
+            last=changes[-1].number if changes else after,
+            done=len(changes) < limit,
+        )
+
+    return router
