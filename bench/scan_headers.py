@@ -1,6 +1,6 @@
 """Header scan against pydicom: small CT files in a warm cache, 23 attributes, one process.
 
-    .venv/bin/python bench/scan_headers.py [--files 20000] [--rounds 5]
+    .venv/bin/python -m bench.scan_headers [--files 20000] [--rounds 5]
 
 Both open and read each file; rounds alternate, medians count. Results go to bench/results/scan_headers.json.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from pydicom import dcmread
 
+from bench.synthetic_ct import synthetic_ct
 from isocenter.dicom.dictionary import tag_of
 from isocenter.dicom.scanner import Wanted, scan
-from synthetic_ct import synthetic_ct
 
 KEYWORDS = (  # noqa: SIM905
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyDate SeriesDate StudyTime AccessionNumber Modality "
@@ -38,9 +38,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pydicom-files", type=int, default=2_000, help="pydicom reads the first so many")
     options = parser.parse_args()
+    run(options.rounds, files=options.files, pydicom_files=options.pydicom_files)
+
+
+def run(rounds: int, *, files: int = 20_000, pydicom_files: int = 2_000) -> None:
     with tempfile.TemporaryDirectory(prefix="isocenter-scan-") as folder:
-        paths = make_files(Path(folder), options.files)
-        result = measure(paths, options.rounds, options.pydicom_files)
+        paths = make_files(Path(folder), files)
+        result = measure(paths, rounds, pydicom_files)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written to {RESULTS}")

@@ -204,6 +204,7 @@ class DatasetReader:
         if self._copy_bulk:
             raise ScanError(MALFORMED, "Encapsulated data in a deflated data set", offset=value, tag=tag)
         fragments = walk_fragments(self._data, value, encoding, tag=tag, limits=self._limits)
+        self._steps_left -= len(fragments.offsets)
         # PS3.5 A.4: fragments are octets, whatever an implicit data set's dictionary says of the attribute.
         return fragments.after, Element(tag, "OB", BulkRange(value, fragments.length, True))
 
@@ -228,9 +229,13 @@ class DatasetReader:
 
     def _is_padding(self, pos: int, end: int) -> bool:
         """Whether only nulls are left, as after data sets that some writers pad."""
-        return (end - pos < 8 or self._data[pos : pos + 8] == bytes(8)) and not bytes(
-            self._data[pos:end]
-        ).strip(b"\0")
+        if end - pos >= 8 and self._data[pos : pos + 8] != bytes(8):
+            return False
+        if bytes(self._data[pos:end]).strip(b"\0"):
+            raise ScanError(
+                MALFORMED, "Nulls or less than a header stand where an element should", offset=pos
+            )
+        return True
 
     def _push(self, frame: _Frame, pos: int, tag: int) -> None:
         if len(self._stack) > 2 * self._limits.depth_max:

@@ -27,6 +27,12 @@ _AMBIGUOUS = {
 _HEX_TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?", re.ASCII)
 
 
+def load() -> None:
+    """Load the entries now, so that no caller in an event loop pays for it later."""
+    _dictionary()
+    _tags_by_keyword()
+
+
 def tag_of(attribute: str) -> int:
     """The tag of a keyword (``PatientName``) or of its digits (``00100010``, ``(0010,0010)``).
 

@@ -46,19 +46,35 @@ class Fragments(NamedTuple):
     after: int
 
 
+class Skipped(NamedTuple):
+    """Where a sequence's content ends, where what follows starts, how many headers were read."""
+
+    content_end: int
+    after: int
+    steps: int
+
+
 def skip_undefined(
-    data: Buffer, pos: int, encoding: Encoding, *, tag: int, limits: ScanLimits, unlabelled: bool = False
-) -> tuple[int, int]:
-    """Where the content of the sequence of undefined length at ``pos`` ends, and what follows starts.
+    data: Buffer,
+    pos: int,
+    encoding: Encoding,
+    *,
+    tag: int,
+    steps_max: int,
+    depth_max: int,
+    unlabelled: bool = False,
+) -> Skipped:
+    """The way past the sequence of undefined length at ``pos``.
 
     ``pos`` is the first item; ``encoding`` that of the data set. ``unlabelled``: the sequence has VR UN.
-    Fragments of encapsulated data are items too. Raises :class:`ScanError`.
+    At most ``steps_max`` headers are read. Fragments of encapsulated data are items too. Raises
+    :class:`ScanError`.
     """
     if not (unlabelled or encoding.implicit_vr or encoding.big_endian):
-        after = _skip_plain(data, pos, limits)
-        if after is not None:
-            return after - 8, after
-    skipper = _Skipper(data, encoding, limits, unlabelled=unlabelled)
+        skipped = _skip_plain(data, pos, steps_max, depth_max)
+        if skipped is not None:
+            return skipped
+    skipper = _Skipper(data, encoding, steps_max, depth_max, unlabelled=unlabelled)
     stack = skipper.stack
     end = len(data)
     start = pos
@@ -68,23 +84,23 @@ def skip_undefined(
             if pos > end:
                 raise ScanError(TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=pos)
             if skipper.steps_left <= 0:
-                raise ScanError(TOO_LARGE_HEADER, "A sequence has too many elements", offset=start, tag=tag)
+                raise ScanError(TOO_LARGE_HEADER, "There are too many elements", offset=start, tag=tag)
     except struct.error:
         raise ScanError(
             TRUNCATED, "A sequence ends early", offset=end, tag=tag, needed_bytes=end + 1
         ) from None
-    return pos - 8, pos
+    return Skipped(pos - 8, pos, steps_max - skipper.steps_left)
 
 
-def _skip_plain(data: Buffer, pos: int, limits: ScanLimits) -> int | None:  # noqa: C901, PLR0912 - calls cost more
+def _skip_plain(data: Buffer, pos: int, steps_max: int, depth_max: int) -> Skipped | None:  # noqa: C901, PLR0912 - calls cost more
     """The quick way through what nearly all files have: explicit VR little endian with every delimiter in
     its place. ``None``, whatever is wrong: the thorough way finds out."""
     unpack = EXPLICIT_LITTLE.keyed_short.unpack_from
     short_vrs, long_vrs = EXPLICIT_LITTLE.short_vrs, EXPLICIT_LITTLE.long_vrs
     level = 1  # containers of undefined length; odd in a sequence, even in an item
-    level_max = 2 * limits.depth_max
+    level_max = 2 * depth_max
     try:
-        for _ in repeat(None, limits.elements_max):
+        for step in range(steps_max):
             key, word, length = unpack(data, pos)
             if key & 0xFFFF == 0xFFFE:
                 item_bytes = length << 16 | word
@@ -96,7 +112,7 @@ def _skip_plain(data: Buffer, pos: int, limits: ScanLimits) -> int | None:  # no
                 elif key == (_SEQUENCE_DELIMITER_KEY if level & 1 else _ITEM_DELIMITER_KEY):
                     level -= 1
                     if level == 0:
-                        return pos + 8
+                        return Skipped(pos, pos + 8, step)
                 else:
                     break
                 pos += 8
@@ -127,14 +143,16 @@ class _Skipper:
     sequence with VR UN, whose items tell themselves (:func:`item_encoding`).
     """
 
-    __slots__ = ("_data", "_encoding", "_limits", "stack", "steps_left")
+    __slots__ = ("_data", "_depth_max", "_encoding", "stack", "steps_left")
 
-    def __init__(self, data: Buffer, encoding: Encoding, limits: ScanLimits, *, unlabelled: bool) -> None:
+    def __init__(
+        self, data: Buffer, encoding: Encoding, steps_max: int, depth_max: int, *, unlabelled: bool
+    ) -> None:
         self._data = data
         self._encoding = encoding
-        self._limits = limits
+        self._depth_max = depth_max
         self.stack: list[tuple[bool, Encoding | None]] = [(False, None if unlabelled else encoding)]
-        self.steps_left = limits.elements_max
+        self.steps_left = steps_max
 
     def step(self, pos: int) -> int:
         """To the next header that opens or closes a container of undefined length, and past it."""
@@ -224,7 +242,7 @@ class _Skipper:
 
     def _push(self, pos: int, tag: int, *, in_item: bool, inner: Encoding | None) -> None:
         # A sequence and its item are one level of nesting, two of the stack.
-        depth_max = self._limits.depth_max
+        depth_max = self._depth_max
         if len(self.stack) >= 2 * depth_max:
             raise ScanError(TOO_DEEP, f"Sequences are nested deeper than {depth_max}", offset=pos, tag=tag)
         self.stack.append((in_item, inner))

@@ -30,6 +30,7 @@ class HeaderWalk:
         "_limits",
         "_more_may_follow",
         "_pixel_data",
+        "_steps_left",
         "_wanted",
     )
 
@@ -48,6 +49,7 @@ class HeaderWalk:
         self._wanted = wanted
         self._limits = limits
         self._more_may_follow = more_may_follow
+        self._steps_left = limits.elements_max
         self._found: dict[int, RawElement] = {}
         self._pixel_data: PixelData | None = None
 
@@ -163,9 +165,16 @@ class HeaderWalk:
         if length == UNDEFINED_LENGTH:
             if vr not in ("OB", "OW"):
                 vr = "SQ"  # PS3.5 §6.2.2: nothing else has an undefined length
-            content_end, after = skip_undefined(
-                self._data, value, self._encoding, tag=tag, limits=self._limits, unlabelled=unlabelled
+            content_end, after, steps = skip_undefined(
+                self._data,
+                value,
+                self._encoding,
+                tag=tag,
+                steps_max=self._steps_left,
+                depth_max=self._limits.depth_max,
+                unlabelled=unlabelled,
             )
+            self._steps_left -= steps  # one limit for all sequences of the data set
         else:
             content_end = after = value + length
         if wanted:
@@ -200,6 +209,7 @@ class HeaderWalk:
                 fragments.basic_offset_table,
             )
             after = fragments.after
+            self._steps_left -= len(fragments.offsets)
         else:
             after = value + length
             if after > self._end and not self._more_may_follow:
