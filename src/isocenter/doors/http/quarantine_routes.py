@@ -129,7 +129,7 @@ def entry_model(entry: Quarantined) -> EntryModel:
         problems=[
             ProblemModel(
                 code=problem["code"],
-                tag=f"{problem['tag']:08X}" if problem["tag"] else "",
+                tag=problem["tag"],
                 detail=problem["detail"],
                 remedy=problem["remedy"],
             )

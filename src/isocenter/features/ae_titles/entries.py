@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isocenter.features.ae_titles.titles import admitting_command
+from isocenter.features.ae_titles.titles import admitting_command, is_ae_title
 
 
 class RefusalReason(StrEnum):
@@ -39,7 +39,7 @@ class RefusedPeer:
 
     @property
     def command(self) -> str:
-        """The command that lets it in; empty where the mistake is the peer's, in the title that it calls."""
-        if self.reason != RefusalReason.CALLING_NOT_REGISTERED:
+        """The command that lets it in; empty where the peer must correct its own or the called title."""
+        if self.reason != RefusalReason.CALLING_NOT_REGISTERED or not is_ae_title(self.calling_ae_title):
             return ""
         return admitting_command(self.calling_ae_title, self.peer_host)

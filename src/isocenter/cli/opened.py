@@ -1,0 +1,49 @@
+"""Commands that work on what is kept, beside a running server or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from isocenter.platform.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from isocenter.app import Archive
+    from isocenter.platform.db import Database
+
+T = TypeVar("T")
+
+
+def with_archive(loaded: LoadedSettings, run: Callable[[Archive], Awaitable[T]]) -> T:
+    """What ``run`` returns for the open archive; it is closed afterwards. Raises what opening raises."""
+    import uvloop
+
+    from isocenter.app import open_archive
+
+    async def opened() -> T:
+        async with open_archive(loaded.settings) as archive:
+            return await run(archive)
+
+    return uvloop.run(opened())
+
+
+def with_database(loaded: LoadedSettings, run: Callable[[Database], Awaitable[T]]) -> T:
+    """The same for commands that need the database alone: they work while the object store is away."""
+    import uvloop
+
+    from isocenter.platform.db import open_database
+
+    async def opened() -> T:
+        database = await open_database(loaded.settings.database_url_or_default)
+        try:
+            return await run(database)
+        finally:
+            await database.close()
+
+    return uvloop.run(opened())
+
+
+def moment(at_us: int) -> str:
+    """A time of the database for people, in UTC."""
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
