@@ -129,7 +129,7 @@ def entry_model(entry: Quarantined) -> EntryModel:
         problems=[
             ProblemModel(
                 code=problem["code"],
-                tag=problem["tag"],
+                tag=problem["tag"] or "",
                 detail=problem["detail"],
                 remedy=problem["remedy"],
             )
