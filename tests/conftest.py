@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from services.dcmtk import Dcmtk, StoreScp, find_dcmtk
@@ -17,6 +18,12 @@ from services.orthanc import Orthanc
 from services.postgres import Postgres
 from services.processes import free_ports, make_session_folder
 from services.radosgw import RadosGateway
+
+# The same examples in every run; ISOCENTER_HYPOTHESIS=explore looks further, and without a deadline too,
+# since the machine's other work must not decide whether a test passes.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("ISOCENTER_HYPOTHESIS", "repeatable"))
 
 SESSION_FOLDER = pytest.StashKey[Path]()
 

@@ -90,7 +90,6 @@ study = sa.Table(
     sa.Index(None, "organization_id", "patient_pk"),
     sa.Index(None, "organization_id", "study_date"),
     sa.Index(None, "organization_id", "accession_number"),
-    sa.Index(None, "organization_id", "updated_at_us"),
 )
 
 series = sa.Table(
@@ -211,7 +210,6 @@ change_feed = sa.Table(
     text("series_instance_uid"),
     text("sop_instance_uid"),
     sa.Column("detail", Text, nullable=False, server_default="{}"),
-    sa.Index(None, "organization_id", "id"),
 )
 
 sweep_mark = sa.Table(

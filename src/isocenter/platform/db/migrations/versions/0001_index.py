@@ -52,9 +52,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change_feed")),
     )
-    op.create_index(
-        op.f("ix_change_feed_organization_id_id"), "change_feed", ["organization_id", "id"], unique=False
-    )
     op.create_table(
         "patient",
         sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
@@ -228,12 +225,6 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_study_organization_id_study_date"), "study", ["organization_id", "study_date"], unique=False
-    )
-    op.create_index(
-        op.f("ix_study_organization_id_updated_at_us"),
-        "study",
-        ["organization_id", "updated_at_us"],
-        unique=False,
     )
     op.create_table(
         "series",
