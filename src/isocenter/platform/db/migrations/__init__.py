@@ -34,7 +34,7 @@ class MigrationState:
 
 
 async def upgrade(url: str) -> None:
-    """Apply what is missing. Raises Unavailable when the database is out of reach or newer than this program."""
+    """Apply what is missing. Raises Unavailable when the database is out of reach or newer than us."""
     current = await state(url)
     if current.ahead:
         raise Unavailable(
