@@ -1,4 +1,4 @@
-"""The HTTP doors on a real uvicorn and a free port, over a real archive in a private folder."""
+"""The HTTP doors on a real uvicorn and a free port, over an archive in a private folder."""
 
 from __future__ import annotations
 
@@ -6,40 +6,55 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import uvicorn
 
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.services import HttpLimits, HttpServices
-from isocenter.features.archive.committer import GroupCommitter
-from isocenter.features.archive.ingest import Ingest
-from isocenter.features.archive.policies import Policies, PolicyBook
-from isocenter.features.archive.spool import Spool
 from isocenter.kit.clock import ManualClock
-from isocenter.platform.db import Database, open_database
-from isocenter.platform.storage.interface import ObjectStore
-from isocenter.platform.storage.local import LocalStore
+from services.archive import Image, TestArchive, opened
 
 BOUNDARY = "a-boundary-of-the-tests"
 
 
 @dataclass
 class HttpServer:
-    """``url`` without a trailing slash; ``dicomweb`` the base of DICOM's services."""
+    """``url`` has no trailing slash; ``dicomweb`` is the base of DICOM's services."""
 
     url: str
-    services: HttpServices
-    database: Database
-    store: ObjectStore
+    archive: TestArchive
     clock: ManualClock
+    client: httpx2.AsyncClient
 
     @property
     def dicomweb(self) -> str:
         return self.url + MOUNT
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    async def get(self, path: str, **headers: str) -> httpx2.Response:
+        """``path`` below the base of DICOM's services."""
+        return await self.client.get(self.dicomweb + path, headers=headers)
+
+    async def found(self, path: str) -> list[dict[str, Any]]:
+        """What a search that must succeed finds."""
+        response = await self.get(path)
+        assert response.status_code == 200, response.text
+        found: list[dict[str, Any]] = response.json()
+        return found
+
+    async def store(self, *objects: Image | bytes, study: str = "", **headers: str) -> httpx2.Response:
+        contents = [one.file if isinstance(one, Image) else one for one in objects]
+        body, own = multipart(contents)
+        url = f"{self.dicomweb}/studies" + (f"/{study}" if study else "")
+        return await self.client.post(url, content=body, headers=own | headers)
 
 
 @contextlib.asynccontextmanager
@@ -47,42 +62,40 @@ async def http_server(
     folder: Path,
     *,
     database_url: str = "",
-    policies: Policies | None = None,
     limits: HttpLimits | None = None,
-    store: ObjectStore | None = None,
-    **services: Any,
+    public_url: str = "",
+    **archive: Any,
 ) -> AsyncIterator[HttpServer]:
+    """``archive``: what ``services.archive.opened`` takes."""
     clock = ManualClock()
-    database = await open_database(database_url or f"sqlite:///{folder / 'isocenter.db'}")
-    store = store or LocalStore(folder / "objects")
-    spool = Spool(folder / "spool", memory_budget_bytes=64 << 20, threshold_bytes=4 << 20)
-    spool.prepare()
-    committer = GroupCommitter(database, clock)
-    ingest = Ingest(store, spool, committer, PolicyBook(database, policies or Policies()))
-    held = HttpServices(
-        database=database,
-        store=store,
-        ingest=ingest,
-        clock=clock,
-        limits=limits or HttpLimits(),
-    )
-    held = replace(held, **services)
-    app = create_app(held, mounts={MOUNT: dicomweb_door(held)})
+    database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
+    async with opened(database_url, folder, clock=clock, **archive) as held:
+        services = HttpServices(
+            database=held.database,
+            store=held.store,
+            ingest=held.ingest,
+            public_url=public_url,
+            clock=clock,
+            limits=limits or HttpLimits(),
+        )
+        app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
+        async with served(app) as url, httpx2.AsyncClient(timeout=60) as client:
+            yield HttpServer(url, held, clock, client)
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """The URL under which uvicorn serves the application."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign] - pytest's own
+    server.capture_signals = contextlib.nullcontext  # the signals stay pytest's
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        port = listener.getsockname()[1]
-        yield HttpServer(f"http://127.0.0.1:{port}", held, database, store, clock)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         await serving
         listener.close()
-        await committer.close()
-        spool.close()
-        await store.close()
-        await database.close()
 
 
 def multipart(

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
-from isocenter.dicom.datetimes import Range
+from isocenter.dicom.datetimes import Range, parse_range
 from isocenter.dicom.matching import (
     DateTimeRange,
     MatchingKey,
@@ -65,6 +65,14 @@ def matching_key(attribute: Attribute, text: str) -> MatchingKey:
             remedy="Ask in portions.",
         )
     return key
+
+
+def time_bounds(text: str) -> DateTimeRange:
+    """A range of times whose two ends belong to different dates. Raises InvalidInput."""
+    first, _, last = (part.strip() for part in text.partition("-"))
+    lower = parse_range(first, "TM").lower if first else None
+    upper = parse_range(last, "TM").upper if last else None
+    return DateTimeRange("TM", Range(lower, upper))
 
 
 def fold_text(text: str) -> str:

@@ -21,6 +21,7 @@ from isocenter.features.archive.query_conditions import (
     empty_condition,
     fragment_condition,
     matching_key,
+    time_bounds,
 )
 from isocenter.features.archive.query_results import PATIENT_COUNTS, columns_of
 from isocenter.kit.errors import InvalidInput
@@ -174,14 +175,22 @@ def _keys(query: Query, found: Conditions) -> dict[int, MatchingKey | Literal["e
             if query.empty_value_matching and text == EMPTY_VALUE:
                 keys[tag] = "empty"
             elif attribute.vr != "SQ" or text:
-                keys[tag] = _matching_key(attribute, text)
+                keys[tag] = _matching_key(attribute, text, _may_cross_midnight(query, tag))
         elif text and tag not in _NEVER_MATCHED:
             found.unsupported += (tag,)
     return keys
 
 
-def _matching_key(attribute: Attribute, text: str) -> MatchingKey:
+def _may_cross_midnight(query: Query, tag: int) -> bool:
+    """A time range that combines with a range of dates may end at an earlier hour than it begins at."""
+    dates = (query.matches.get(date, "") for date, time in _TIME_OF_DATE.items() if time == tag)
+    return query.combined_datetime and any("-" in date for date in dates)
+
+
+def _matching_key(attribute: Attribute, text: str, crosses_midnight: bool = False) -> MatchingKey:
     try:
+        if crosses_midnight and "-" in text:
+            return time_bounds(text)
         return matching_key(attribute, text)
     except InvalidInput as error:
         name = keyword_of(attribute.tag) or f"{attribute.tag:08X}"
@@ -213,6 +222,10 @@ def _combined(
                     columns = (_column(ATTRIBUTES[date_tag]), _column(ATTRIBUTES[time_tag]))
                     found.texts.append(combined_condition(*columns, date, time, found.params))
                     done += [date_tag, time_tag]
+                elif time.lower and time.upper and time.lower > time.upper:
+                    raise InvalidInput(
+                        f"{keyword_of(time_tag)}: the range ends before it begins.", code="invalid-range"
+                    )
     return done
 
 
