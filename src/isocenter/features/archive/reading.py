@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 from isocenter.dicom import tags
 from isocenter.dicom.charsets import TextDecoder, decoder_for
@@ -32,13 +33,32 @@ WANTED = Wanted(
         tags.DOUBLE_FLOAT_PIXEL_DATA,
     ]
 )
-_SHARED = tuple(
-    attribute.tag for level in (Level.PATIENT, Level.STUDY, Level.SERIES) for attribute in AT_LEVEL[level]
+_SHARED = itemgetter(
+    *(a.tag for level in (Level.PATIENT, Level.STUDY, Level.SERIES) for a in AT_LEVEL[level]),
+    tags.SPECIFIC_CHARACTER_SET,
 )
+"""What the digest of the levels is made of."""
+
+_NO_COLUMNS: dict[Level, dict[str, str | int | None]] = {
+    level: {
+        a.column: None if a.folding is Folding.NUMBER else "" for a in AT_LEVEL[level] if a.column is not None
+    }
+    for level in Level
+}
+"""The columns of a level whose attributes are all absent."""
+
 _VALUE_BYTES_MAX = 64 << 10
 """No attribute of the index is longer in earnest; a longer value stays in the object alone."""
 
-_ABSENT = RawElement("", b"")
+
+class _Absent(dict[int, RawElement]):
+    """A scan's elements, where what is absent is empty."""
+
+    def __missing__(self, tag: int) -> RawElement:
+        return _EMPTY
+
+
+_EMPTY = RawElement("", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +80,7 @@ class HeaderReader:
         elements = scan.elements
         charset = elements.get(tags.SPECIFIC_CHARACTER_SET)
         decoder = decoder_for(charset.value if charset else None)
-        digest = digest_of(
-            [elements.get(tag, _ABSENT).value for tag in _SHARED] + [charset.value if charset else b""]
-        )
+        digest = digest_of([raw.value for raw in _SHARED(_Absent(elements))])
         levels = self._cache.get(digest)
         if levels is None:
             levels = Levels(
@@ -76,20 +94,20 @@ class HeaderReader:
 
 
 def _level(level: Level, scan: Scan, decoder: TextDecoder) -> LevelData:
-    columns: dict[str, str | int | None] = {}
+    columns = _NO_COLUMNS[level].copy()
     fragments: dict[int, str] = {}
     elements = scan.elements
     for attribute in AT_LEVEL[level]:
-        raw = elements.get(attribute.tag)
+        tag = attribute.tag
+        raw = elements.get(tag)
         if raw is None or len(raw.value) > _VALUE_BYTES_MAX:
-            if attribute.column:
-                columns[attribute.column] = None if attribute.folding is Folding.NUMBER else ""
             continue
-        if attribute.vr == "SQ":
-            fragments[attribute.tag] = _sequence_fragment(attribute, raw, scan, decoder)
+        vr = attribute.vr
+        if vr == "SQ":
+            fragments[tag] = _sequence_fragment(attribute, raw, scan, decoder)
         else:
-            fragments[attribute.tag] = fragment(attribute.tag, attribute.vr, raw.value, decoder)
-        if attribute.column:
+            fragments[tag] = fragment(tag, vr, raw.value, decoder)
+        if attribute.column is not None:
             columns[attribute.column] = _column(attribute, raw, decoder)
     if level is Level.INSTANCE:
         columns["number_of_frames"] = max(1, int(columns["number_of_frames"] or 1))
