@@ -7,6 +7,7 @@ keys, the level and the AE title to retrieve from.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 
@@ -20,6 +21,8 @@ from isocenter.dimse.protocol import statuses
 from isocenter.doors.scp.identifiers import QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE, Asked
 from isocenter.features.archive.query import Match, Search
 from isocenter.platform.db import Database
+
+_PLAIN_TEXT = frozenset({"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UI", "UT"})
 
 
 async def find_answers(
@@ -53,9 +56,9 @@ class AnswerEncoder:
     def encode(self, match: Match) -> bytes:
         encoder = self._encoder_for(match)
         elements = dict(self._empty)
-        for line in match.lines:  # "00100010":{"vr":"PN","Value":[…]}
-            tag = line[1:9]
-            elements[tag] = element_from_json(int(tag, 16), orjson.loads(line[11:]), encoder)
+        attributes = orjson.loads("{" + ",".join(match.lines) + "}")
+        for tag, attribute in attributes.items():
+            elements[tag] = _element(int(tag, 16), attribute, encoder)
         declared = [Element(SPECIFIC_CHARACTER_SET, "CS", encoder.encode(encoder.term, "CS"))]
         constant = self._constant + declared if encoder.term else self._constant
         return write_dataset([*elements.values(), *constant], self._transfer_syntax_uid)
@@ -67,3 +70,11 @@ class AnswerEncoder:
             return encoder_for(self._character_sets, ())
         beyond = "".join([character for character in text if not character.isascii()])
         return encoder_for(self._character_sets, (beyond,))
+
+
+def _element(tag: int, attribute: dict[str, Any], encoder: TextDecoder) -> Element:
+    """One string value, as nearly every answer's attributes have, takes the short road."""
+    vr, values = attribute["vr"], attribute.get("Value", ())
+    if vr in _PLAIN_TEXT and len(values) == 1 and isinstance(values[0], str):
+        return Element(tag, vr, encoder.encode(values[0], vr))
+    return element_from_json(tag, attribute, encoder)
