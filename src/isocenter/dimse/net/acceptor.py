@@ -266,6 +266,12 @@ class ServerConnection(Connection):
             self.end("the server shuts down")
             self.hang_up()
 
+    def abandon(self) -> None:
+        """The server cannot wait any longer, not even for a store that is being finished."""
+        self.cut("the server shuts down")
+        if self._performer is not None:
+            self._performer.abandon()
+
     def _on_quiet(self) -> None:
         if self._server.closing and not self.lost:
             self.end_when_quiet()

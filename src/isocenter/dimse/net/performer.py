@@ -150,6 +150,12 @@ class Performer:
         if tasks or self._finishing:
             await asyncio.gather(*tasks, *self._finishing, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """Cancels whatever runs, stores as well."""
+        for operation in self._operations:
+            if operation.task is not None:
+                operation.task.cancel()
+
     # ---- from the command set to the task
 
     def _begin(self, event: CommandReceived) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from typing import cast
 
 from isocenter.dimse.net.acceptor import ServerConnection, ServerSettings
 from isocenter.dimse.net.service import Service
@@ -13,6 +13,8 @@ from isocenter.kit.clock import Clock, SystemClock
 from isocenter.kit.errors import Unavailable
 
 __all__ = ["DimseServer", "ServerSettings"]
+
+logger = logging.getLogger(__name__)
 
 
 class DimseServer:
@@ -36,6 +38,7 @@ class DimseServer:
         self._connections: set[ServerConnection] = set()
         self._server: asyncio.Server | None = None
         self._all_closed: asyncio.Future[None] | None = None
+        self.port = 0
 
     async def start(self, host: str | None, port: int) -> None:
         """Listens; port 0 takes a free one. Raises Unavailable where the port cannot be had."""
@@ -55,11 +58,7 @@ class DimseServer:
                 code="dimse-port-unavailable",
                 remedy="Stop the program that uses the port, or choose another with --dicom-port.",
             ) from error
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None, "start() comes first"
-        return cast(int, self._server.sockets[0].getsockname()[1])
+        self.port = self._server.sockets[0].getsockname()[1]
 
     @property
     def open_associations(self) -> int:
@@ -80,13 +79,15 @@ class DimseServer:
                 connection.hang_up()
             if not await self._wait_closed(1.0):
                 for connection in list(self._connections):
-                    connection.cut("the server shuts down")
-                await self._wait_closed(None)
+                    connection.abandon()
+                if not await self._wait_closed(1.0):
+                    logger.error("%d associations did not end with the server", len(self._connections))
 
-    async def _wait_closed(self, timeout_s: float | None) -> bool:
+    async def _wait_closed(self, timeout_s: float) -> bool:
         if not self._connections:
             return True
-        self._all_closed = asyncio.get_running_loop().create_future()
+        if self._all_closed is None or self._all_closed.done():
+            self._all_closed = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait((self._all_closed,), timeout=timeout_s)
         return bool(done)
 

@@ -1,0 +1,589 @@
+"""Our client against our server over a real socket, on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from dimse_service import (
+    ALL,
+    CT,
+    EXPLICIT,
+    STUDY_FIND,
+    STUDY_GET,
+    STUDY_MOVE,
+    UPS_PUSH,
+    VERIFICATION,
+    MemoryService,
+    MemorySink,
+    associate,
+    on_both_loops,
+    serving,
+)
+
+from isocenter.dimse.net.bodies import FileBody
+from isocenter.dimse.net.client import Proposal
+from isocenter.dimse.net.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ConnectFailed,
+    ContextNotAccepted,
+    DimseFailure,
+    DimseTimeout,
+)
+from isocenter.dimse.net.pool import AssociationPool
+from isocenter.dimse.net.service import Accept, Answer, PendingAnswer
+from isocenter.dimse.protocol import rejections, statuses
+from isocenter.dimse.protocol.limits import Limits
+from isocenter.dimse.protocol.messages import CFindRequest, CStoreRequest, NCreateRequest, NGetRequest
+from isocenter.dimse.protocol.negotiation import negotiate
+from isocenter.dimse.protocol.user_information import (
+    AsynchronousOperationsWindow,
+    RoleSelection,
+    UserIdentity,
+)
+
+IDENTIFIER = b"\x08\x00\x52\x00CS\x06\x00STUDY "
+
+
+async def test_echo_store_find_and_release() -> None:
+    service = MemoryService()
+    async with serving(service) as server:
+        async with await associate(server) as association:
+            await association.echo()
+            body = os.urandom(600_001)
+            response = await association.store(CT, "1.2.3", EXPLICIT, body)
+            assert response.status == 0
+            assert response.affected_sop_instance_uid == "1.2.3"
+            assert [m async for m in association.find(STUDY_FIND, IDENTIFIER)] == [IDENTIFIER] * 3
+        outcome = await service.outcomes.get()
+        assert outcome.reason == "released"
+        assert outcome.operations == {"C-ECHO": 1, "C-STORE": 1, "C-FIND": 1}
+        assert service.stored[0].data == body
+        assert service.stored[0].transfer_syntax == EXPLICIT
+        assert service.infos[0].calling_ae_title == "TESTSCU"
+
+
+@pytest.mark.parametrize("kind", ["list", "file", "chunks", "empty"])
+async def test_an_object_may_come_in_parts(kind: str, tmp_path: Path) -> None:
+    data = os.urandom(2_500_000)
+
+    async def chunked() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 70_000):
+            yield data[start : start + 70_000]
+
+    (tmp_path / "object").write_bytes(b"head" + data)
+    body = {
+        "list": [data[:10], b"", data[10:]],
+        "file": FileBody(tmp_path / "object", 4),
+        "chunks": chunked(),
+        "empty": [],
+    }[kind]
+    service = MemoryService()
+    async with serving(service) as server, await associate(server) as association:
+        await association.store(CT, "1.2.3", EXPLICIT, body)
+        assert service.stored[0].data == (b"" if kind == "empty" else data)
+
+
+async def test_a_small_maximum_length_of_the_server_is_respected() -> None:
+    service = MemoryService()
+    body = os.urandom(100_000)
+    async with (
+        serving(service, limits=Limits(pdata_bytes_max=1000)) as server,
+        await associate(server) as association,
+    ):
+        await association.store(CT, "1.2.3", EXPLICIT, body)
+        assert service.stored[0].data == body
+
+
+async def test_a_sink_that_asks_to_wait_stops_the_reading() -> None:
+    gate = asyncio.Event()
+    waiting = asyncio.Event()
+
+    def hold(sink: MemorySink) -> object:
+        waiting.set()
+        return gate.wait() if not gate.is_set() else None
+
+    service = MemoryService(on_write=hold)  # type: ignore[arg-type]
+    body = os.urandom(20_000_000)
+    async with serving(service) as server, await associate(server) as association:
+        task = asyncio.create_task(association.store(CT, "1.2.3", EXPLICIT, [body]))
+        await waiting.wait()
+        async with await associate(server) as other:  # the shared buffer is not the waiting one's
+            await other.echo()
+        assert not task.done()
+        gate.set()
+        await task
+        assert service.stored[0].data == body
+
+
+async def test_a_write_that_fails_is_answered_and_the_association_lives_on() -> None:
+    def fail(sink: MemorySink) -> None:
+        raise DimseFailure(0xA700, "disk full")
+
+    service = MemoryService(on_write=fail)
+    async with serving(service) as server, await associate(server) as association:
+        with pytest.raises(DimseFailure) as failure:
+            await association.store(CT, "1.2.3", EXPLICIT, os.urandom(900_000))
+        assert (failure.value.status, failure.value.comment) == (0xA700, "disk full")
+        assert service.aborted == 1
+        service.on_write = None
+        await association.store(CT, "1.2.3", EXPLICIT, b"abc")
+
+
+async def test_an_awaited_write_that_fails_too() -> None:
+    async def fail() -> None:
+        raise OSError("gone")
+
+    service = MemoryService(on_write=lambda sink: fail())
+    async with serving(service) as server, await associate(server) as association:
+        with pytest.raises(DimseFailure) as failure:
+            await association.store(CT, "1.2.3", EXPLICIT, os.urandom(900_000))
+        assert failure.value.status == statuses.PROCESSING_FAILURE
+        await association.echo()
+
+
+async def test_a_handler_that_breaks_answers_processing_failure_and_logs_no_values(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    name = "DOE^JANE"
+
+    async def fail(sink: MemorySink) -> None:
+        raise ValueError(name)
+
+    service = MemoryService(on_finish=fail)
+    async with serving(service) as server, await associate(server) as association:
+        with pytest.raises(DimseFailure) as failure:
+            await association.store(CT, "1.2.3", EXPLICIT, b"abc")
+        assert failure.value.status == statuses.PROCESSING_FAILURE
+        await association.echo()
+    assert "ValueError" in caplog.text
+    assert "DOE" not in caplog.text
+
+
+async def test_warnings_are_returned_and_comments_carried() -> None:
+    service = MemoryService(store_answer=Answer(0xB000, "coerced", (0x00100010,)))
+    async with serving(service) as server, await associate(server) as association:
+        response = await association.store(CT, "1.2.3", EXPLICIT, b"abc")
+        assert (response.status, response.error_comment) == (0xB000, "coerced")
+        assert response.offending_element == (0x00100010,)
+
+
+class Bare:
+    """A service that can do nothing but say yes."""
+
+    async def admit(self, request: object, peer: object) -> Accept:
+        from dimse_service import EVERYTHING
+
+        return Accept(negotiate(request.contexts, {}, otherwise=EVERYTHING))  # type: ignore[attr-defined]
+
+    async def closed(self, association: object, outcome: object) -> None:
+        pass
+
+
+async def test_operations_without_a_handler_are_answered() -> None:
+    async with serving(Bare()) as server, await associate(server) as association:
+        for operation in (association.echo(), association.store(CT, "1.2", EXPLICIT, os.urandom(300_000))):
+            with pytest.raises(DimseFailure) as failure:
+                await operation
+            assert failure.value.status == statuses.SOP_CLASS_NOT_SUPPORTED
+        with pytest.raises(DimseFailure) as failure:
+            [m async for m in association.find(STUDY_FIND, IDENTIFIER)]
+        assert failure.value.status == statuses.SOP_CLASS_NOT_SUPPORTED
+        request = NGetRequest(
+            message_id=0, requested_sop_class_uid=UPS_PUSH, requested_sop_instance_uid="1.2"
+        )
+        response, _ = await association.n_request(request)
+        assert response.status == statuses.UNRECOGNIZED_OPERATION
+
+
+async def test_n_create_carries_data_sets_both_ways() -> None:
+    async with serving(MemoryService()) as server, await associate(server) as association:
+        request = NCreateRequest(message_id=0, affected_sop_class_uid=UPS_PUSH)
+        response, data_set = await association.n_request(request, b"some attributes")
+        assert (response.status, response.affected_sop_instance_uid) == (0, "1.2.3.4")
+        assert data_set == b"some attributes"
+
+
+async def test_move_tells_its_progress_and_its_end() -> None:
+    async with serving(MemoryService()) as server, await associate(server) as association:
+        responses = [r async for r in association.move(STUDY_MOVE, "DEST", IDENTIFIER)]
+        assert [r.status for r in responses] == [0xFF00, 0xB000]
+        assert responses[0].remaining_sub_operations == 1
+        assert responses[1].remaining_sub_operations is None
+        assert responses[1].failed_sub_operations == 1
+
+
+async def test_leaving_a_query_early_cancels_it_there() -> None:
+    cancelled = asyncio.Event()
+
+    async def endless() -> AsyncIterator[PendingAnswer]:
+        try:
+            while True:
+                yield PendingAnswer(IDENTIFIER)
+                await asyncio.sleep(0)
+        finally:
+            cancelled.set()
+
+    service = MemoryService(on_find=endless)
+    async with serving(service) as server, await associate(server) as association:
+        matches = association.find(STUDY_FIND, IDENTIFIER)
+        async for _ in matches:
+            break
+        await matches.aclose()  # type: ignore[attr-defined]
+        await cancelled.wait()
+        await association.echo()  # takes its turn after the final response of the query
+        assert not association.busy
+
+
+async def test_a_query_that_waits_can_be_cancelled() -> None:
+    started = asyncio.Event()
+
+    async def stuck() -> AsyncIterator[PendingAnswer]:
+        started.set()
+        await asyncio.Event().wait()
+        yield PendingAnswer(IDENTIFIER)
+
+    service = MemoryService(on_find=stuck)
+    async with serving(service) as server, await associate(server) as association:
+        connection = association._connection
+        exchange = await connection.invoker._send(
+            association.context_for(STUDY_FIND).context_id,
+            CFindRequest(message_id=0, affected_sop_class_uid=STUDY_FIND),
+            IDENTIFIER,
+        )
+        await started.wait()
+        await connection.invoker.cancel(exchange)
+        response, _ = await exchange.next()
+        connection.invoker.close(exchange)
+        assert response.status == statuses.CANCEL
+
+
+async def test_a_slow_reader_of_matches_makes_the_server_wait() -> None:
+    service = MemoryService(matches=20_000)
+    big = IDENTIFIER * 40
+    async with serving(service) as server, await associate(server) as association:
+        count = 0
+        async for match in association.find(STUDY_FIND, big):
+            assert match == big
+            count += 1
+        assert count == 20_000
+
+
+async def test_a_failure_status_of_a_query_is_raised() -> None:
+    async def refuse() -> AsyncIterator[PendingAnswer]:
+        yield PendingAnswer(IDENTIFIER)
+        raise DimseFailure(0xA900, "no such level")
+
+    async with serving(MemoryService(on_find=refuse)) as server, await associate(server) as association:
+        found = []
+        with pytest.raises(DimseFailure) as failure:
+            async for match in association.find(STUDY_FIND, IDENTIFIER):
+                found.append(match)
+        assert (failure.value.status, failure.value.comment, len(found)) == (0xA900, "no such level", 1)
+
+
+async def test_an_asynchronous_operations_window_is_granted_and_used() -> None:
+    both = asyncio.Barrier(3)
+
+    async def meet(sink: MemorySink) -> None:
+        await both.wait()
+
+    service = MemoryService(on_finish=meet, window=AsynchronousOperationsWindow(0, 1))
+    async with (
+        serving(service, operations_max=4) as server,
+        await associate(server, operations_max=3) as association,
+    ):
+        window = association.accept.user_information.asynchronous_operations_window
+        assert window == AsynchronousOperationsWindow(3, 1)
+        stores = [association.store(CT, f"1.2.{n}", EXPLICIT, b"abc") for n in range(6)]
+        assert len(await asyncio.gather(*stores)) == 6
+
+
+async def test_without_a_window_operations_of_several_tasks_take_turns() -> None:
+    service = MemoryService()
+    async with serving(service) as server, await associate(server) as association:
+        big = [os.urandom(100_000)] * 30
+        await asyncio.gather(*(association.store(CT, f"1.2.{n}", EXPLICIT, big) for n in range(5)))
+        assert all(stored.data == b"".join(big) for stored in service.stored)
+
+
+async def test_rejections_are_told_in_plain_words() -> None:
+    service = MemoryService(verdict=rejections.CALLING_AE_TITLE_NOT_RECOGNIZED)
+    async with serving(service) as server:
+        with pytest.raises(AssociationRejected, match="calling AE title is not known") as refusal:
+            await associate(server)
+        assert refusal.value.reject == rejections.CALLING_AE_TITLE_NOT_RECOGNIZED
+        assert "Register" in refusal.value.remedy
+
+
+async def test_more_associations_than_allowed_are_rejected_for_now() -> None:
+    async with serving(MemoryService(), associations_max=1) as server:
+        async with await associate(server):
+            with pytest.raises(AssociationRejected) as refusal:
+                await associate(server)
+            assert refusal.value.reject == rejections.LOCAL_LIMIT_EXCEEDED
+
+
+async def test_nobody_there(free_port: int) -> None:
+    from isocenter.dimse.net.client import connect
+
+    with pytest.raises(ConnectFailed, match="no connection"):
+        await connect("127.0.0.1", free_port, calling_ae_title="A", called_ae_title="B", contexts=ALL)
+
+
+async def test_a_context_that_was_not_accepted() -> None:
+    async with serving(MemoryService()) as server, await associate(server) as association:
+        with pytest.raises(ContextNotAccepted):
+            await association.store("1.2.3", "1.2", EXPLICIT, b"")
+
+
+async def test_a_peer_that_says_nothing_times_out() -> None:
+    async def stuck(sink: MemorySink) -> None:
+        await asyncio.Event().wait()
+
+    service = MemoryService(on_finish=stuck)
+    async with serving(service, grace_s=0) as server:
+        association = await associate(server, response_s=0.1)
+        with pytest.raises(DimseTimeout):
+            await association.store(CT, "1.2.3", EXPLICIT, b"abc")
+        assert not association.usable
+        with pytest.raises(DimseTimeout):
+            await association.echo()
+
+
+async def test_a_listener_that_never_answers_times_out() -> None:
+    heard = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        heard.set()
+
+    listener = await asyncio.start_server(mute, "127.0.0.1", 0)
+    from isocenter.dimse.net.client import connect
+
+    with pytest.raises(DimseTimeout):
+        await connect(
+            "127.0.0.1",
+            listener.sockets[0].getsockname()[1],
+            calling_ae_title="A",
+            called_ae_title="B",
+            contexts=ALL,
+            association_s=0.1,
+        )
+    await heard.wait()
+    listener.close()
+
+
+async def test_idle_associations_end_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    service = MemoryService()
+    async with serving(service, idle_s=0.1) as server:
+        association = await associate(server)
+        await association.wait_closed()
+        outcome = await service.outcomes.get()
+        assert outcome.reason == "silent for 0.1 s"
+        with pytest.raises(AssociationAborted):
+            await association.echo()
+    assert "calling='TESTSCU'" in caplog.text
+
+
+async def test_a_lost_connection_leaves_nothing_behind() -> None:
+    writing = asyncio.Event()
+
+    def note(sink: MemorySink) -> None:
+        writing.set()
+
+    service = MemoryService(on_write=note)
+    async with serving(service) as server:
+        association = await associate(server)
+
+        async def half() -> AsyncIterator[bytes]:
+            yield bytes(300_000)
+            yield bytes(300_000)
+            await writing.wait()
+            association._connection.cut("test")
+            yield b""
+
+        with pytest.raises(AssociationAborted):
+            await association.store(CT, "1.2.3", EXPLICIT, half())
+        outcome = await service.outcomes.get()
+        assert outcome.reason == "connection lost" or "aborted" in outcome.reason
+        assert service.aborted == 1
+        assert service.stored == []
+
+
+async def test_a_body_that_fails_aborts_the_association() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield bytes(300_000)
+        yield bytes(300_000)
+        raise OSError("cannot read on")
+
+    service = MemoryService()
+    async with serving(service) as server:
+        association = await associate(server)
+        with pytest.raises(OSError, match="cannot read on"):
+            await association.store(CT, "1.2.3", EXPLICIT, broken())
+        assert not association.usable
+        await service.outcomes.get()
+        assert (service.stored, service.aborted) == ([], 1)
+
+
+async def test_shutdown_lets_a_store_finish() -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(sink: MemorySink) -> None:
+        started.set()
+        await go.wait()
+
+    service = MemoryService(on_finish=hold)
+    async with serving(service) as server:
+        association = await associate(server)
+        idle = await associate(server)
+        task = asyncio.create_task(association.store(CT, "1.2.3", EXPLICIT, b"abc"))
+        await started.wait()
+        shutdown = asyncio.create_task(server.shutdown(5))
+        await idle.wait_closed()
+        assert not task.done()
+        with pytest.raises((ConnectFailed, AssociationAborted)):
+            await associate(server)
+        go.set()
+        assert (await task).status == 0
+        await shutdown
+        await association.wait_closed()
+        assert server.open_associations == 0
+
+
+async def test_shutdown_cuts_what_does_not_end() -> None:
+    async def endless() -> AsyncIterator[PendingAnswer]:
+        await asyncio.Event().wait()
+        yield PendingAnswer(b"")
+
+    async with serving(MemoryService(on_find=endless), grace_s=0.1) as server:
+        association = await associate(server)
+        task = asyncio.create_task(anext(association.find(STUDY_FIND, IDENTIFIER)))  # type: ignore[arg-type]
+        await server.shutdown(0.1)
+        with pytest.raises(AssociationAborted):
+            await task
+
+
+async def test_user_identity_and_roles_reach_the_service() -> None:
+    service = MemoryService()
+    identity = UserIdentity(2, b"jane", b"secret", response_requested=True)
+    async with (
+        serving(service) as server,
+        await associate(server, user_identity=identity, roles=[RoleSelection(CT, True, True)]) as association,
+    ):
+        await association.echo()
+        assert association.accept.user_information.user_identity_response == b""
+        info = service.infos[0]
+        assert info.user_identity == identity
+        context = next(c for c in info.contexts.values() if c.abstract_syntax == CT)
+        assert (context.scu_role, context.scp_role) == (True, True)
+
+
+async def test_a_pool_uses_associations_again_and_heals() -> None:
+    service = MemoryService()
+    async with serving(service) as server:
+        opened = []
+
+        async def open_association(key: str):  # type: ignore[no-untyped-def]
+            opened.append(key)
+            return await associate(server)
+
+        pool: AssociationPool[str] = AssociationPool(open_association, max_per_peer=2, wait_s=5)
+
+        async def use() -> None:
+            async with pool.association("peer") as association:
+                await association.echo()
+
+        await asyncio.gather(*(use() for _ in range(20)))
+        assert len(opened) == 2
+        async with pool.association("peer") as association:
+            association._connection.cut("test")
+            await association.wait_closed()
+        await use()
+        await use()
+        assert pool.open_count("peer") <= 2
+        await pool.close()
+        assert pool.open_count("peer") == 0
+
+
+async def test_a_full_pool_lets_nobody_wait_for_ever() -> None:
+    async with serving(MemoryService()) as server:
+        pool: AssociationPool[str] = AssociationPool(lambda _: associate(server), max_per_peer=1, wait_s=0.1)
+        async with pool.association("peer"):
+            with pytest.raises(DimseTimeout, match="in use"):
+                async with pool.association("peer"):
+                    pass
+        async with pool.association("peer") as association:
+            await association.echo()
+        await pool.close()
+
+
+async def test_a_pool_releases_what_lies_idle() -> None:
+    service = MemoryService()
+    async with serving(service) as server:
+        pool: AssociationPool[str] = AssociationPool(lambda _: associate(server), idle_s=0.05)
+        async with pool.association("peer") as association:
+            await association.echo()
+        assert (await service.outcomes.get()).reason == "released"
+        await pool.close()
+
+
+async def test_a_c_get_stores_on_its_own_association() -> None:
+    from isocenter.dimse.net.performer import Performer
+    from isocenter.dimse.net.service import AssociationInfo
+    from isocenter.dimse.protocol.messages import CGetRequest
+
+    service, receiver = MemoryService(), MemoryService()
+    async with serving(service) as server:
+        async with await associate(server) as association:
+            for number in range(3):
+                await association.store(CT, f"1.2.{number}", EXPLICIT, b"abc" * number)
+        association = await associate(
+            server,
+            contexts=[Proposal(STUDY_GET), Proposal(CT, (EXPLICIT,))],
+            roles=[RoleSelection(CT, False, True)],
+        )
+        connection = association._connection
+        info = AssociationInfo(
+            "ISOCENTER", "TESTSCU", "", 0, "", "", None, None, association.contexts, server.clock.now()
+        )
+        connection.performer = Performer(connection, receiver, info, 1, lambda _: None, lambda: None)  # type: ignore[arg-type,return-value]
+        context = association.context_for(STUDY_GET)
+        request = CGetRequest(message_id=0, affected_sop_class_uid=STUDY_GET)
+        final = None
+        async for response, _ in connection.invoker.many(context.context_id, request, IDENTIFIER):
+            final = response
+        assert final is not None
+        assert (final.status, final.completed_sub_operations) == (0, 3)  # type: ignore[attr-defined]
+        assert [stored.data for stored in receiver.stored] == [b"", b"abc", b"abcabc"]
+        await association.release()
+
+
+async def test_many_at_once() -> None:
+    service = MemoryService()
+
+    async def one() -> None:
+        async with await associate(server, contexts=[Proposal(VERIFICATION)]) as association:
+            await association.echo()
+
+    async with serving(service) as server:
+        await asyncio.gather(*(one() for _ in range(64)))
+        for _ in range(64):
+            assert (await service.outcomes.get()).reason == "released"
+
+
+def test_a_store_request_names_what_it_needs() -> None:
+    with pytest.raises(TypeError):
+        CStoreRequest(message_id=1)  # type: ignore[call-arg]
+
+
+on_both_loops(globals())
