@@ -192,6 +192,22 @@ def test_depth_that_is_allowed() -> None:
     assert isinstance(reading(data, EXPLICIT), list)
 
 
+@pytest.mark.parametrize(("levels", "allowed"), [(64, True), (65, False)])
+@pytest.mark.parametrize("uid", [EXPLICIT, IMPLICIT])
+def test_depth_counts_in_well_formed_sequences_too(uid: str, levels: int, allowed: bool) -> None:
+    data = b""
+    for _ in range(levels):
+        data = sequence(0x00081115, item(data, undefined=True), undefined=True, implicit=uid == IMPLICIT)
+    result = outcome(data, uid)
+    assert isinstance(result, Scan) if allowed else result == "too-deep"
+
+
+def test_many_sequences_share_one_limit() -> None:
+    one = sequence(0x00091001, *[item(b"")] * 600, undefined=True)
+    assert isinstance(outcome(one, EXPLICIT, ScanLimits(elements_max=1_000)), Scan)
+    assert outcome(one * 2, EXPLICIT, ScanLimits(elements_max=1_000)) == "too-large-header"
+
+
 @pytest.mark.parametrize("before_pixels", [True, False])
 def test_deflate_bomb_of_a_gigabyte(before_pixels: bool) -> None:
     packer = zlib.compressobj(9, wbits=-15)
