@@ -8,6 +8,7 @@ left out, of an unexpected exception only its type and where it was raised.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import traceback
@@ -31,6 +32,8 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}
 _PATH_CHARS_MAX = 300
 _CLIENT_CLOSED = 499  # nginx's number for the log line; nobody receives it
 _STACK_FRAMES_MAX = 20
+_LINGER_S = 2.0
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
 # Answers hold patient data: no cache may keep them and no page may embed them (OWASP REST security).
 _SECURITY = {
@@ -76,6 +79,7 @@ class _Exchange:
     """One request and its answer on their way through the frame."""
 
     __slots__ = (
+        "_body_complete",
         "_bytes_max",
         "_limits",
         "_receive",
@@ -94,6 +98,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._limits = limits
+        self._body_complete = False
         self._bytes_max = bytes_max
         self._received_bytes = 0
         self._sent_bytes = 0
@@ -118,6 +123,7 @@ class _Exchange:
         except TimeoutError:
             raise RequestTimeout(self._limits.body_silence_s) from None
         self._received_bytes += len(message.get("body", b""))
+        self._body_complete = not message.get("more_body")
         if self._bytes_max is not None and self._received_bytes > self._bytes_max:
             raise BodyTooLarge(self._bytes_max)
         return message
@@ -155,15 +161,22 @@ class _Exchange:
         status, headers, body = problem(typed, self.trace_id)
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         pairs.append((b"content-length", str(len(body)).encode()))
-        if self._body_unread:
+        early = not self._body_complete and self._scope["method"] not in _WITHOUT_BODY
+        if early:
             pairs.append((b"connection", b"close"))
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
-        await self.send({"type": "http.response.body", "body": body})
+        await self.send({"type": "http.response.body", "body": body, "more_body": early})
+        if early:
+            await self._linger()
+            await self.send({"type": "http.response.body", "body": b""})
 
-    @property
-    def _body_unread(self) -> bool:
-        """A request with a body that fails is answered early; the rest of its body is not waited for."""
-        return self._scope["method"] not in {"GET", "HEAD", "DELETE", "OPTIONS"}
+    async def _linger(self) -> None:
+        """Take what the client still sends, for a moment: closing at once would reset the connection, and the
+        client would see that instead of the answer (RFC 9112 §9.6)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (await self._receive()).get("more_body"):
+                    pass
 
     def log(self, duration_s: float) -> None:
         client = self._scope.get("client")
