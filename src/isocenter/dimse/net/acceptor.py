@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from isocenter.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from isocenter.dimse.net.connection import Connection, finish_quietly
-from isocenter.dimse.net.errors import ContextNotAccepted
+from isocenter.dimse.net.errors import AssociationAborted, ContextNotAccepted
 from isocenter.dimse.net.invoker import Invoker
 from isocenter.dimse.net.performer import Performer
 from isocenter.dimse.net.service import (
@@ -41,7 +41,6 @@ from isocenter.dimse.protocol.negotiation import accepted_contexts
 from isocenter.dimse.protocol.pdu import AssociateAccept, AssociateRequest
 from isocenter.dimse.protocol.user_information import AsynchronousOperationsWindow, UserInformation
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +103,12 @@ class ServerConnection(Connection):
         if not self._server.connected(self):
             self.cut("too many connections")
 
+    def on_over(self) -> None:
+        if self._invoker is not None:
+            self._invoker.fail(AssociationAborted("the association has ended"))
+        if self._performer is not None:
+            self._performer.stop()
+
     def on_closed(self) -> None:
         if self._admission is not None and not self._admission.done():
             self._admission.cancel()
@@ -126,10 +131,10 @@ class ServerConnection(Connection):
             self._admission = self.loop.create_task(self._admit(event.request))
         elif isinstance(event, AssociateRejected):
             self.end_reason = rejections.describe(event.reject)
-        elif isinstance(event, Aborted) and not self.end_reason:
-            self.end_reason = f"aborted by {event.by}" if event.error is None else ""
-            if self._invoker is not None:
-                self._invoker.fail(Unavailable(f"the association was aborted by {event.by}"))
+        elif isinstance(event, Aborted):
+            if event.error is None:
+                self.end_reason = self.end_reason or f"aborted by {event.by}"
+            self.on_over()
         return None
 
     def _fragment(self, event: DataFragment) -> Awaitable[None] | None:
@@ -269,6 +274,7 @@ class ServerConnection(Connection):
     def abandon(self) -> None:
         """The server cannot wait any longer, not even for a store that is being finished."""
         self.cut("the server shuts down")
+        self.stop_waiting()
         if self._performer is not None:
             self._performer.abandon()
 
@@ -279,8 +285,6 @@ class ServerConnection(Connection):
     async def _close(self) -> None:
         if self._admission is not None:
             await finish_quietly(asyncio.wait((self._admission,)))
-        if self._invoker is not None:
-            self._invoker.fail(Unavailable("the association has ended"))
         performer, info = self._performer, self._info
         if performer is not None:
             await performer.close()

@@ -59,8 +59,13 @@ class Connection(asyncio.BufferedProtocol):
         """Returns an awaitable when the events after this one have to wait for it."""
         raise NotImplementedError
 
+    def on_over(self) -> None:
+        """The association is over, the transport perhaps not yet; may be called more than once. What works
+        for this peer alone can stop."""
+        raise NotImplementedError
+
     def on_closed(self) -> None:
-        """The transport is gone; called once."""
+        """The transport is gone, and every event was handled; called once."""
         raise NotImplementedError
 
     def expects_bytes(self) -> bool:
@@ -119,6 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self.resume_writing()
+        self.stop_work()
         if self._waiting is None:
             self._lost()
         # otherwise the waiting events are still handled, in order, before the end is told
@@ -198,12 +204,23 @@ class Connection(asyncio.BufferedProtocol):
         self.end_reason = self.end_reason or reason
         self.association.abort(self.loop.time())
         self.flush()
+        self.stop_work()
 
     def cut(self, reason: str) -> None:
         """Ends it now: what is still unsent is lost."""
         self.end_reason = self.end_reason or reason
         if self._transport is not None:
             self._transport.abort()
+
+    def stop_work(self) -> None:
+        """Tells ``on_over``, but never while a fragment is being written."""
+        if self._waiting is None:
+            self.on_over()
+
+    def stop_waiting(self) -> None:
+        """Gives up an event that still waits, and those behind it."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def hang_up(self) -> None:
         """Closes the transport once the output is written."""
@@ -228,19 +245,22 @@ class Connection(asyncio.BufferedProtocol):
                 return
 
     async def _dispatch_after(self, waiting: Awaitable[None], buffer: memoryview) -> None:
-        await waiting
-        while self._pending:
-            following = self.on_event(self._pending.popleft())
-            if following is not None:
-                await following
-        self._waiting = None
-        self._buffers.give_back(buffer)
-        self.flush()
-        self._active_at_s = self.loop.time()
-        if self.lost:
-            self._lost()
-        elif self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        try:
+            await waiting
+            while self._pending:
+                following = self.on_event(self._pending.popleft())
+                if following is not None:
+                    await following
+        finally:
+            self._waiting = None
+            self._pending.clear()
+            self._buffers.give_back(buffer)
+            self._active_at_s = self.loop.time()
+            self.flush()
+            if self.lost:
+                self._lost()
+            elif self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def _keep_buffer(self) -> None:
         self._buffers.keep(self._buffer)

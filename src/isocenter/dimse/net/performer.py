@@ -138,17 +138,21 @@ class Performer:
 
     async def close(self) -> None:
         """The association is over: queries stop, what was completely received is still finished."""
-        inbound, self._inbound = self._inbound, None
-        if inbound is not None and inbound.task is None and inbound.sink is not None:
-            await finish_quietly(inbound.sink.abort())
-        for operation in list(self._operations):
-            if operation.task is None:
-                self._operations.discard(operation)
-            elif operation.sink is None:
-                operation.task.cancel()
+        self.stop()
         tasks = [operation.task for operation in self._operations if operation.task is not None]
         if tasks or self._finishing:
             await asyncio.gather(*tasks, *self._finishing, return_exceptions=True)
+
+    def stop(self) -> None:
+        """There is nobody to answer: half an object is dropped, queries are cancelled. A store whose object
+        is complete goes on: it may be kept."""
+        inbound, self._inbound = self._inbound, None
+        if inbound is not None:
+            self._operations.discard(inbound)
+            self._abort_sink(inbound)
+        for operation in self._operations:
+            if operation.task is not None and operation.sink is None:
+                operation.task.cancel()
 
     def abandon(self) -> None:
         """Cancels whatever runs, stores as well."""
@@ -201,6 +205,9 @@ class Performer:
     def _refuse(self, operation: Operation, error: Exception) -> None:
         """The rest of the message is read and dropped, then answered: the association lives on."""
         operation.refused = self._answer_for(error, operation)
+        self._abort_sink(operation)
+
+    def _abort_sink(self, operation: Operation) -> None:
         sink, operation.sink = operation.sink, None
         if sink is not None:
             task = self.connection.loop.create_task(finish_quietly(sink.abort()))

@@ -89,6 +89,10 @@ class RequestorConnection(Connection):
             return None
         return self.performer.command(event)
 
+    def on_over(self) -> None:
+        if self.performer is not None:
+            self.performer.stop()
+
     def on_closed(self) -> None:
         self._fail(AssociationAborted(f"{self._called()} closed the connection"))
         if self.performer is not None:

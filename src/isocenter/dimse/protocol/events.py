@@ -60,10 +60,10 @@ class Released:
 
 
 class AbortedBy(StrEnum):
-    PEER_USER = "peer"
-    PEER_PROVIDER = "peer's provider"
+    PEER_USER = "the peer"
+    PEER_PROVIDER = "the peer's network layer"
     LOCAL_PROVIDER = "us"
-    CONNECTION_LOST = "connection lost"
+    CONNECTION_LOST = "the loss of the connection"
 
 
 @dataclass(frozen=True, slots=True)
