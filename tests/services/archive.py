@@ -5,14 +5,19 @@ What must hold is looked up with SQL written here, not with the archive's own ch
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import itertools
+import shutil
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.check import StorageCheck
@@ -24,9 +29,10 @@ from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.clock import Clock, SystemClock
-from isocenter.platform.db import Database, composed, open_database
+from isocenter.platform.db import Database, composed, migrations, open_database
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
+from services.postgres import Postgres
 
 ORGANIZATION = 1
 SOURCE = Source("stow", "tester")
@@ -116,6 +122,34 @@ def part10(data_set: bytes, sop: str = "1.2.3.1.1.1", sop_class: str = CT, synta
     return bytes(128) + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(group))) + group + data_set
 
 
+@contextmanager
+def fresh_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
+    """A new database of that kind ("sqlite" or "postgresql") with the current schema.
+
+    The schema is made once a session and copied: migrating takes longer than most tests.
+    """
+    if kind == "sqlite":
+        template: Path = request.getfixturevalue("services_folder") / "archive-template.db"
+        if not template.exists():
+            asyncio.run(migrations.upgrade(f"sqlite:///{template}"))
+        shutil.copy(template, folder / "archive.db")
+        yield f"sqlite:///{folder}/archive.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    if not server.sql("SELECT 1 FROM pg_database WHERE datname = 'archive_template'"):
+        server.sql("CREATE DATABASE archive_template")
+        asyncio.run(migrations.upgrade(server.url("archive_template")))
+    name = f"archive_{next(_numbers)}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE archive_template")
+    try:
+        yield server.url(name)
+    finally:
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+_numbers = itertools.count()
+
+
 @dataclass
 class TestArchive:
     """One process's share of an archive. Several may be opened on one database and one folder."""
@@ -141,9 +175,9 @@ class TestArchive:
         declared: Declared | None = None,
         *,
         source: Source = SOURCE,
-        piece: int = 1 << 20,
+        piece_bytes: int = 1 << 20,
     ) -> Received:
-        return await fill(self.ingest.receive(ORGANIZATION, source, declared), content, piece=piece)
+        return await fill(self.ingest.receive(ORGANIZATION, source, declared), content, piece_bytes)
 
     async def send(self, *images: Image | bytes) -> list[Outcome]:
         """The images as one batch of files; plain bytes go as they are."""
@@ -179,10 +213,10 @@ class TestArchive:
         return {info.key async for info in self.store.list()}
 
 
-async def fill(reception: Reception, content: bytes, *, piece: int = 1 << 20) -> Received:
+async def fill(reception: Reception, content: bytes, piece_bytes: int = 1 << 20) -> Received:
     try:
-        for start in range(0, len(content), piece):
-            waiting = reception.write(memoryview(content)[start : start + piece])
+        for start in range(0, len(content), piece_bytes):
+            waiting = reception.write(memoryview(content)[start : start + piece_bytes])
             if waiting is not None:
                 await waiting
     except BaseException:
@@ -196,6 +230,7 @@ async def opened(
     url: str,
     folder: Path,
     *,
+    migrate: bool = False,
     store: ObjectStore | None = None,
     clock: Clock | None = None,
     conflict: ConflictPolicy = ConflictPolicy.REJECT,
@@ -210,7 +245,7 @@ async def opened(
 ) -> AsyncIterator[TestArchive]:
     """An archive as ``isocenter serve`` composes it."""
     clock = clock or SystemClock()
-    database = await open_database(url)
+    database = await open_database(url, migrate=migrate)
     store = store or LocalStore(folder / "objects")
     spool = Spool(
         folder / "spool",

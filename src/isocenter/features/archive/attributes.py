@@ -137,6 +137,9 @@ AT_LEVEL: dict[Level, tuple[Attribute, ...]] = {
 COLUMN_CHARACTERS_MAX = 256
 """Longer text is matched on its beginning; PostgreSQL's B-trees refuse entries of more than 2,704 bytes."""
 
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""What stands for bytes that no character set explains, and for NUL, which PostgreSQL keeps in no text."""
+
 _INTEGER_MAX = 2**63 - 1
 
 
@@ -149,7 +152,7 @@ def column_text(text: str, folding: Folding) -> str:
     if folding in {Folding.NAME, Folding.TEXT}:
         text = search_key(text)
     elif "\0" in text:
-        text = text.replace("\0", "")  # PostgreSQL has no NUL in text
+        text = text.replace("\0", UNREADABLE)
     return text[:COLUMN_CHARACTERS_MAX]
 
 

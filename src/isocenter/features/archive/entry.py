@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -20,6 +21,12 @@ class Source:
 
     door: str
     peer: str = ""
+
+    def __post_init__(self) -> None:
+        """A path may hold bytes that are no text, which no database takes."""
+        if not self.peer.isascii() or "\0" in self.peer:
+            text = self.peer.encode("utf-8", "backslashreplace").decode()
+            object.__setattr__(self, "peer", text.replace("\0", "\\0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,8 @@ class LevelCache:
             self._levels.popitem(last=False)
 
 
-def digest_of(parts: list[bytes]) -> str:
-    """A short stable digest of raw values; it decides only whether merging can be skipped."""
-    return hashlib.blake2b(b"\x00\x01".join(parts), digest_size=12).hexdigest()
+def digest_of(parts: Sequence[bytes]) -> str:
+    """A digest of raw values. Their lengths are in it: without them two patients whose values only run
+    together alike would be taken for one."""
+    lengths = repr([*map(len, parts)]).encode()
+    return hashlib.blake2b(b"".join(parts) + lengths, digest_size=16).hexdigest()

@@ -8,18 +8,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import mmap
 from collections.abc import Awaitable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from isocenter.dicom import tags
 from isocenter.dicom.part10 import PREAMBLE, PREFIX, encode_file_meta, is_part10
 from isocenter.dicom.scanner import Scan, ScanError, scan
+from isocenter.dicom.uids import uid_problem
 from isocenter.features.archive.committer import GroupCommitter
 from isocenter.features.archive.entry import Declared, Entry, Outcome, Received, Source, StoredObject
 from isocenter.features.archive.judging import judge, unreadable
@@ -104,7 +102,6 @@ class Reception:
         self._organization_id = organization_id
         self._source = source
         self._declared = declared
-        self._bytes = SpooledBytes(ingest.spool)
         self._header = b""
         self._sha256 = hashlib.sha256()
         if declared is not None:
@@ -114,7 +111,7 @@ class Reception:
                 transfer_syntax_uid=declared.transfer_syntax_uid,
                 source_ae_title=source.peer,
             )
-            self._bytes.append(self._header)
+        self._bytes = SpooledBytes(ingest.spool, self._header)
 
     @property
     def size(self) -> int:
@@ -159,13 +156,8 @@ class Reception:
         if content.in_memory:
             if self._declared is not None or content.size <= _HASH_INLINE_BYTES:
                 return self._examine_buffer(memoryview(content.memory))
-            return await self._in_thread(self._examine_buffer, memoryview(content.memory))
-        return await self._in_thread(self._examine_file)
-
-    async def _in_thread(self, call: Any, *args: Any) -> _Examined:
-        threads: ThreadPoolExecutor = self._ingest.spool.threads
-        examined: _Examined = await asyncio.get_running_loop().run_in_executor(threads, call, *args)
-        return examined
+            return await content.in_thread(self._examine_buffer, memoryview(content.memory))
+        return await content.in_thread(self._examine_file)
 
     def _examine_buffer(self, data: memoryview) -> _Examined:
         found, error = _scan(data)
@@ -211,7 +203,7 @@ class Reception:
             size=self._bytes.size + len(examined.prefix),
             header_size=examined.header_size,
             sha256=examined.sha256,
-            transfer_syntax_uid=found.transfer_syntax_uid if found else declared_syntax,
+            transfer_syntax_uid=_uid_or_nothing(found.transfer_syntax_uid if found else declared_syntax),
         )
         if found is None:
             assert examined.error is not None
@@ -223,7 +215,7 @@ class Reception:
             entry.pixel_length = found.pixel_data.length
             frames = header.instance.columns["number_of_frames"]
             entry.frame_offsets = frame_offsets(found, int(frames or 1))
-        return judge(entry, found, header.decoder, policies, self._declared)
+        return judge(entry, found, policies, self._declared)
 
     async def _put(self, key: str, prefix: bytes) -> bool:
         content = self._bytes
@@ -256,14 +248,23 @@ def _missing_prefix(found: Scan, header: bytes) -> bytes:
 
 def _uid(found: Scan, tag: int) -> str:
     raw = found.elements.get(tag)
-    return raw.value.decode("ascii", "replace").rstrip("\0 ")[:64] if raw else ""
+    return _uid_or_nothing(raw.value.decode("latin-1").rstrip("\0 ")) if raw else ""
+
+
+def _uid_or_nothing(text: str) -> str:
+    """What is no UID is left out of headers and columns; judging says what is wrong with it."""
+    return text if uid_problem(text) is None else ""
 
 
 def _with_prefix(path: Path, prefix: bytes, target: Path) -> Path:
     """A copy of the file with ``prefix`` before it; the original is gone."""
-    with path.open("rb") as source, target.open("xb") as copy:
-        copy.write(prefix)
-        while piece := source.read(_READ_BYTES):
-            copy.write(piece)
+    try:
+        with path.open("rb") as source, target.open("xb") as copy:
+            copy.write(prefix)
+            while piece := source.read(_READ_BYTES):
+                copy.write(piece)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     path.unlink()
     return target

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from isocenter.dicom import tags
-from isocenter.dicom.charsets import TextDecoder
 from isocenter.dicom.scanner import Scan, ScanError
 from isocenter.dicom.sop_classes import is_storage_sop_class
-from isocenter.dicom.validation import Problem, validate
+from isocenter.dicom.uids import uid_problem
+from isocenter.dicom.validation import INVALID_UID, Problem, validate
+from isocenter.features.archive.attributes import COLUMN_CHARACTERS_MAX, UNREADABLE
 from isocenter.features.archive.entry import Declared, Entry, Received, Source, StoredObject, Suspect
 from isocenter.features.archive.policies import Policies
-from isocenter.features.archive.reading import raw_text
+from isocenter.features.archive.reading import VALUE_BYTES_MAX
 
-_PATIENT_ID_CHARACTERS_MAX = 256
-"""LO allows 64; a longer one cannot be told apart in the index from one with the same beginning."""
+_ISSUER_OF_PATIENT_ID = 0x00100021
 
 
-def judge(
-    entry: Entry, found: Scan, decoder: TextDecoder, policies: Policies, declared: Declared | None
-) -> Received:
+def judge(entry: Entry, found: Scan, policies: Policies, declared: Declared | None) -> Received:
     """The entry itself, or a suspect with every problem found."""
     problems = [
         *validate(
@@ -31,7 +29,8 @@ def judge(
             file_meta_sop_class_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_CLASS_UID),
             file_meta_sop_instance_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_INSTANCE_UID),
         ),
-        *_identity_problems(entry, found, decoder),
+        *_identity_problems(entry, found),
+        *_transfer_syntax_problems(found),
         *_sop_class_problems(entry, policies),
         *_declaration_problems(entry, declared),
     ]
@@ -70,15 +69,44 @@ def unreadable(stored: StoredObject, source: Source, error: ScanError, declared:
     )
 
 
-def _identity_problems(entry: Entry, found: Scan, decoder: TextDecoder) -> list[Problem]:
-    if len(raw_text(found, tags.PATIENT_ID, decoder)) < _PATIENT_ID_CHARACTERS_MAX:
+def _identity_problems(entry: Entry, found: Scan) -> list[Problem]:
+    """Two patients must never fall together because the index cannot tell their IDs apart (MISSION A1)."""
+    patient = entry.levels.patient.columns
+    pairs = (
+        (tags.PATIENT_ID, "Patient ID", patient["patient_id"]),
+        (_ISSUER_OF_PATIENT_ID, "Issuer of Patient ID", patient["issuer"]),
+    )
+    problems = []
+    for tag, name, value in pairs:
+        raw = found.elements.get(tag)
+        if raw is None:
+            continue
+        text = str(value)
+        if len(text) >= COLUMN_CHARACTERS_MAX or len(raw.value) > VALUE_BYTES_MAX:
+            code, what = (
+                "patient-id-too-long",
+                f"has {COLUMN_CHARACTERS_MAX} characters or more; 64 are allowed",
+            )
+        elif UNREADABLE in text:
+            code, what = "patient-id-unreadable", "holds characters that its character set does not have"
+        else:
+            continue
+        problems.append(
+            Problem(code, tag, f"The {name} {what}.", f"Correct the {name} and accept the object.")
+        )
+    return problems
+
+
+def _transfer_syntax_problems(found: Scan) -> list[Problem]:
+    broken = uid_problem(found.transfer_syntax_uid)
+    if broken is None:
         return []
     return [
         Problem(
-            code="patient-id-too-long",
-            tag=tags.PATIENT_ID,
-            detail=f"The Patient ID has {_PATIENT_ID_CHARACTERS_MAX} characters or more; 64 are allowed.",
-            remedy="Correct the Patient ID and accept the object.",
+            code=INVALID_UID,
+            tag=tags.TRANSFER_SYNTAX_UID,
+            detail=f"The Transfer Syntax UID of the file meta information {broken} (PS3.5 §9.1).",
+            remedy="The file is damaged; have the sender transmit the object again.",
         )
     ]
 
@@ -109,7 +137,8 @@ def _declaration_problems(entry: Entry, declared: Declared | None) -> list[Probl
         Problem(
             code="not-the-announced-object",
             tag=tag,
-            detail=f"The request announced {name} {announced}, the data set says {told}.",
+            detail=f"The request announced {name} {announced}, the data set says "
+            f"{told if uid_problem(told) is None else 'something else'}.",
             remedy="The sender mixed up two objects; have it transmit this one again.",
         )
         for tag, name, announced, told in pairs

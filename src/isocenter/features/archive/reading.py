@@ -47,7 +47,7 @@ _NO_COLUMNS: dict[Level, dict[str, str | int | None]] = {
 }
 """The columns of a level whose attributes are all absent."""
 
-_VALUE_BYTES_MAX = 64 << 10
+VALUE_BYTES_MAX = 64 << 10
 """No attribute of the index is longer in earnest; a longer value stays in the object alone."""
 
 
@@ -100,7 +100,7 @@ def _level(level: Level, scan: Scan, decoder: TextDecoder) -> LevelData:
     for attribute in AT_LEVEL[level]:
         tag = attribute.tag
         raw = elements.get(tag)
-        if raw is None or len(raw.value) > _VALUE_BYTES_MAX:
+        if raw is None or len(raw.value) > VALUE_BYTES_MAX:
             continue
         vr = attribute.vr
         if vr == "SQ":
@@ -151,9 +151,3 @@ def frame_offsets(scan: Scan, number_of_frames: int) -> str:
     else:
         return ""
     return " ".join(str(start - pixels.offset) for start in starts)
-
-
-def raw_text(scan: Scan, tag: int, decoder: TextDecoder) -> str:
-    """One attribute's text, trimmed; empty where it is absent."""
-    raw = scan.elements.get(tag)
-    return decoder.decode(raw.value, ATTRIBUTES[tag].vr) if raw else ""

@@ -8,18 +8,24 @@ with the number or the size of objects.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import shutil
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from isocenter.kit.errors import OutOfSpace, Unavailable
+from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.storage.interface import Buffer
 
 _WRITE_BYTES = 4 << 20
+_BUDGET_STEP_BYTES = 256 << 10
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class MemoryBudget:
@@ -89,16 +95,18 @@ class Spool:
 class SpooledBytes:
     """One object's bytes: ``memory`` until they are too many, then ``path``."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, head: bytes = b"") -> None:
+        """``head``: a few bytes to begin with, which no budget has to cover yet."""
         self._spool = spool
-        self.memory = bytearray()
+        self.memory = bytearray(head)
         self.path: Path | None = None
-        self.size = 0
+        self.size = len(head)
+        self.waiting_bytes = 0
+        """Handed in and not yet in the file."""
         self._taken = 0
         self._file: BinaryIO | None = None
-        self._unwritten: list[bytes] = []
-        self._unwritten_bytes = 0
-        self._writing: asyncio.Future[None] | None = None
+        self._unwritten: list[Buffer] = []
+        self._working: asyncio.Future[Any] | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -108,51 +116,66 @@ class SpooledBytes:
         """Keep a copy of the bytes. Await what is returned, if anything, before the next call."""
         self.size += len(fragment)
         if self.path is None:
-            if self.size <= self._spool.threshold_bytes and self._grow():
+            if self.size <= self._spool.threshold_bytes and self._cover(self.size):
                 self.memory += fragment
                 return None
             self._start_file()
         self._unwritten.append(bytes(fragment))
-        self._unwritten_bytes += len(fragment)
-        if self._unwritten_bytes < _WRITE_BYTES:
+        self.waiting_bytes += len(fragment)
+        if self.waiting_bytes < _WRITE_BYTES and self._cover(self.waiting_bytes):
             return None
         return self.flush()
 
     async def flush(self) -> None:
         """Write what waits to the file. Raises OutOfSpace or Unavailable."""
-        pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
-        self._writing = asyncio.get_running_loop().run_in_executor(self._spool.threads, self._write, pieces)
-        await asyncio.shield(self._writing)  # a thread at work cannot be cancelled: `discard` waits for it
+        pieces, self._unwritten, self.waiting_bytes = self._unwritten, [], 0
+        taken, self._taken = self._taken, 0
+        try:
+            await self.in_thread(self._write, pieces)
+        finally:
+            self._spool.budget.give_back(taken)
 
     async def finish(self) -> None:
         """No more bytes will come: complete the file, if there is one."""
-        if self._file is not None:
+        if self.path is not None:
             await self.flush()
-            self._file.close()
-            self._file = None
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    async def in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Work on memory or file in a thread of the spool's; ``discard`` waits for its end.
+
+        Raises OutOfSpace or Unavailable for what the disk refuses.
+        """
+        loop = asyncio.get_running_loop()
+        working = loop.run_in_executor(self._spool.threads, partial(call, *args, **kwargs))
+        self._working = working
+        try:
+            return await asyncio.shield(working)  # a thread at work cannot be cancelled
+        except OSError as error:
+            raise _spool_error(error) from error
 
     async def discard(self) -> None:
         """Let go of memory and file; allowed at any moment and more than once."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-            if not self._writing.cancelled():
-                self._writing.exception()  # seen: whoever awaited the write was told
+        if self._working is not None:
+            await asyncio.wait([self._working])
+            if not self._working.cancelled():
+                self._working.exception()  # seen: whoever awaited the work was told
         if self._file is not None:
             self._file.close()
             self._file = None
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-        self.release_memory()
-
-    def release_memory(self) -> None:
+        self._unwritten, self.waiting_bytes = [], 0
         self._spool.budget.give_back(self._taken)
         self._taken = 0
         self.memory = bytearray()
 
-    def _grow(self) -> bool:
-        """Take budget in steps, so that not every fragment asks."""
-        while self._taken < self.size:
-            step = max(256 << 10, self._taken)
+    def _cover(self, count: int) -> bool:
+        """Have as much budget as ``count`` bytes need; taken in steps, so that not every fragment asks."""
+        while self._taken < count:
+            step = max(_BUDGET_STEP_BYTES, self._taken)
             if not self._spool.budget.take(step):
                 return False
             self._taken += step
@@ -161,29 +184,29 @@ class SpooledBytes:
     def _start_file(self) -> None:
         self._spool.check_room()
         self.path = self._spool.new_path()
-        self._unwritten.append(bytes(self.memory))
-        self._unwritten_bytes = len(self.memory)
-        self.release_memory()
+        self._unwritten, self.waiting_bytes = [self.memory], len(self.memory)
+        self.memory = bytearray()
 
-    def _write(self, pieces: list[bytes]) -> None:
-        try:
-            if self._file is None:
-                assert self.path is not None
-                self._file = self.path.open("xb", buffering=0)
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    view = view[self._file.write(view) :]
-            self._spool.check_room()
-        except OSError as error:
-            if error.errno in {28, 122}:  # ENOSPC, EDQUOT
-                raise OutOfSpace(
-                    "The disk for incoming objects is full.",
-                    remedy="Free space on the data folder's disk.",
-                    retry_after_s=60,
-                ) from error
-            raise Unavailable(
-                f"The folder for incoming objects cannot be written ({error.strerror}).",
-                remedy="Check the data folder's permissions and disk; 'isocenter doctor' tries it.",
-                retry_after_s=30,
-            ) from error
+    def _write(self, pieces: list[Buffer]) -> None:
+        if self._file is None:
+            assert self.path is not None
+            self._file = self.path.open("xb", buffering=0)
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                view = view[self._file.write(view) :]
+        self._spool.check_room()
+
+
+def _spool_error(error: OSError) -> IsocenterError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return OutOfSpace(
+            "The disk for incoming objects is full.",
+            remedy="Free space on the data folder's disk.",
+            retry_after_s=60,
+        )
+    return Unavailable(
+        f"The folder for incoming objects cannot be used ({error.strerror}).",
+        remedy="Check the data folder's permissions and disk; 'isocenter doctor' tries it.",
+        retry_after_s=30,
+    )
