@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
+from isocenter.dicom import dictionary
 from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.protocol.limits import Limits
 from isocenter.doors.scp.service import DicomService
@@ -46,6 +47,7 @@ def create_dicom_server(
 
     Shut it down before the services are closed.
     """
+    dictionary.load()  # for identifiers in implicit VR; later it would hold up every association
     service = DicomService(
         database=services.database,
         ingest=services.ingest,
