@@ -27,6 +27,7 @@ COMMANDS = (
     Command("serve", "isocenter.cli.serve", "Start: receive and answer over HTTP and DIMSE."),
     Command("import", "isocenter.cli.importing", "Import a folder tree, with progress and a summary."),
     Command("ae", "isocenter.cli.ae", "Say who may call by DIMSE; see who was refused."),
+    Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),
     Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),

@@ -1,0 +1,18 @@
+"""``isocenter scu``: ask other DICOM systems something, send them objects."""
+
+from __future__ import annotations
+
+import typer
+
+from isocenter.cli.scu.echo import echo
+from isocenter.cli.scu.find import find
+from isocenter.cli.scu.send import send
+
+app = typer.Typer(
+    help="Call other DICOM systems: is it there, what does it have, take these objects.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(echo)
+app.command()(find)
+app.command()(send)

@@ -1,0 +1,107 @@
+"""Where objects to be sent come from: files, or the archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isocenter.features.remotes.files import files_under, outgoing_file
+from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.kit.errors import InvalidInput, IsocenterError
+
+if TYPE_CHECKING:
+    from isocenter.app import Archive
+    from isocenter.features.archive.retrieve import StoredInstance
+
+_BATCH_FILES = 20_000
+"""Planned at a time: more would cost memory, fewer more associations."""
+
+_STUDY_INSTANCE_UID = 0x0020000D
+_SERIES_INSTANCE_UID = 0x0020000E
+_NO_OBJECT = frozenset({"not-dicom", "dicomdir"})
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    name: str
+    says: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """``left_alone`` counts files that lay in a folder named and are no objects."""
+
+    objects: list[OutgoingObject] = field(default_factory=list)
+    unsendable: list[Unsendable] = field(default_factory=list)
+    left_alone: int = 0
+
+
+async def file_batches(roots: Sequence[Path]) -> AsyncIterator[Batch]:
+    """The DICOM objects among files and in folders. A file that was named itself has to be one."""
+    named = set(roots)
+    paths = files_under(roots)
+    while some := await asyncio.to_thread(_take, paths):
+        yield await asyncio.to_thread(_read, some, named)
+
+
+def _take(paths: Iterator[Path]) -> list[Path]:
+    return list(islice(paths, _BATCH_FILES))
+
+
+def _read(paths: Iterable[Path], named: set[Path]) -> Batch:
+    batch = Batch()
+    for path in paths:
+        try:
+            batch.objects.append(outgoing_file(path))
+        except IsocenterError as error:
+            if error.code in _NO_OBJECT and path not in named:
+                batch.left_alone += 1
+            else:
+                batch.unsendable.append(Unsendable(str(path), error.detail))
+        except OSError as error:
+            batch.unsendable.append(Unsendable(str(path), error.strerror or type(error).__name__))
+    return batch
+
+
+async def archive_batches(
+    archive: Archive, studies: Sequence[str], series: Sequence[str]
+) -> AsyncIterator[Batch]:
+    """The archive's objects, study by study. Raises NotFound for a UID that it does not have."""
+    from isocenter.app import DEFAULT_ORGANIZATION
+    from isocenter.features.archive.retrieve import find_instances
+
+    wanted = [(uid, "") for uid in studies] + [(await _study_of(archive, uid), uid) for uid in series]
+    for study_uid, series_uid in wanted:
+        found = await find_instances(archive.database, DEFAULT_ORGANIZATION, study_uid, series_uid)
+        yield Batch([_stored(archive, instance) for instance in found])
+
+
+async def _study_of(archive: Archive, series_uid: str) -> str:
+    from isocenter.app import DEFAULT_ORGANIZATION
+    from isocenter.features.archive.query import Level, Query, Search
+    from isocenter.kit.errors import NotFound
+
+    if not set(series_uid) <= set("0123456789."):
+        raise InvalidInput(f"{series_uid!r} is no UID.")
+    query = Query(Level.SERIES, {_SERIES_INSTANCE_UID: series_uid}, frozenset({_STUDY_INSTANCE_UID}), limit=1)
+    page = await Search(archive.database, DEFAULT_ORGANIZATION, query).page()
+    if not page.matches:
+        raise NotFound("There is no such series here.", code="no-such-series")
+    return page.matches[0].study_instance_uid
+
+
+def _stored(archive: Archive, instance: StoredInstance) -> OutgoingObject:
+    from isocenter.features.archive.retrieve import stream_bytes
+
+    return OutgoingObject(
+        instance.sop_class_uid,
+        instance.sop_instance_uid,
+        instance.transfer_syntax_uid,
+        lambda: stream_bytes(archive.store, instance, instance.header_size),
+        instance.size - instance.header_size,
+        instance.sop_instance_uid,
+    )

@@ -1,0 +1,109 @@
+"""C-FIND as SCU at the levels of the Query/Retrieve models (PS3.4 C.4.1, C.6.1, C.6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE
+from isocenter.dicom.dataset import read_dataset, write_dataset
+from isocenter.dicom.dictionary import keyword_of, vr_of
+from isocenter.dicom.element import Element
+from isocenter.dicom.json_values import TEXT_VRS, encode_numbers
+from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
+from isocenter.dicom.tags import (
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    SPECIFIC_CHARACTER_SET,
+    STUDY_INSTANCE_UID,
+)
+from isocenter.dimse.net.client import Proposal
+from isocenter.features.remotes.peers import Peer, Remotes
+from isocenter.kit.errors import InvalidInput
+
+QUERY_RETRIEVE_LEVEL = 0x00080052
+
+
+class Level(StrEnum):
+    """As (0008,0052) spells them."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+UNIQUE_KEYS = {
+    Level.PATIENT: PATIENT_ID,
+    Level.STUDY: STUDY_INSTANCE_UID,
+    Level.SERIES: SERIES_INSTANCE_UID,
+    Level.IMAGE: SOP_INSTANCE_UID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``keys`` maps tags to matching keys as text (PS3.4 C.2.2.2); an empty one asks for the value.
+
+    The patient level is asked of the patient root model, which ``patient_root`` chooses for the others too.
+    """
+
+    level: Level
+    keys: Mapping[int, str]
+    patient_root: bool = False
+
+    @property
+    def model_uid(self) -> str:
+        by_patient = self.patient_root or self.level is Level.PATIENT
+        return PATIENT_ROOT_FIND if by_patient else STUDY_ROOT_FIND
+
+    def elements(self) -> list[Element]:
+        """The request's identifier. Raises InvalidInput for a value that its attribute cannot have."""
+        keys = {UNIQUE_KEYS[self.level]: "", **self.keys}
+        elements = [_element(tag, text) for tag, text in keys.items()]
+        elements.append(
+            Element(QUERY_RETRIEVE_LEVEL, "CS", DEFAULT_REPERTOIRE.encode(self.level.value, "CS"))
+        )
+        if not all(text.isascii() for text in keys.values()):
+            declared = UNICODE.encode(UNICODE.term, "CS")
+            elements.append(Element(SPECIFIC_CHARACTER_SET, "CS", declared))
+        return elements
+
+
+async def find(remotes: Remotes, peer: Peer, question: Question) -> AsyncGenerator[list[Element], None]:
+    """The matches, each as the elements of its identifier, as they come. Leaving early ends the query.
+
+    Raises InvalidInput for the question, ConnectFailed, AssociationRejected, AssociationAborted,
+    DimseTimeout, ContextNotAccepted, DimseFailure.
+    """
+    elements = question.elements()
+    async with remotes.association(peer, (Proposal(question.model_uid),)) as association:
+        syntax = association.context_for(question.model_uid).transfer_syntax
+        identifier = write_dataset(elements, syntax)
+        answers = cast("AsyncGenerator[bytes, None]", association.find(question.model_uid, identifier))
+        async with aclosing(answers) as matches:
+            async for match in matches:
+                yield read_dataset(match, syntax)
+
+
+def _element(tag: int, text: str) -> Element:
+    vr = vr_of(tag)
+    if not text:
+        return Element(tag, vr, [] if vr == "SQ" else b"")
+    if vr in TEXT_VRS:
+        return Element(tag, vr, UNICODE.encode(text, vr))
+    try:
+        return Element(tag, vr, encode_numbers(text.split("\\") if vr == "AT" else _integers(text), vr))
+    except ValueError:
+        raise InvalidInput(
+            f"{keyword_of(tag) or f'{tag:08X}'} ({vr}) cannot be matched by that value",
+            remedy="Leave its value out to have it returned.",
+        ) from None
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split("\\")]
