@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ _HEAD_BYTES = 64 << 10
 _AT_ONCE = 8
 _BUSY_TRIES = 5
 _WALK_AHEAD = 10_000
+_WALK_BATCH = 256
 _LISTED_MAX = 1000
 _SOME_DATA_SET = Wanted([SOP_CLASS_UID])
 
@@ -74,7 +76,7 @@ class FolderImport:
 
     async def _walk(self, root: Path, paths: asyncio.Queue[Path | None], report: ImportReport) -> None:
         files = _files(root, report)
-        while batch := await asyncio.to_thread(_take, files, 256):
+        while batch := await asyncio.to_thread(lambda: list(islice(files, _WALK_BATCH))):
             report.found += len(batch)
             for path in batch:
                 await paths.put(path)
@@ -154,10 +156,6 @@ def _files(root: Path, report: ImportReport) -> Iterator[Path]:
             continue
         folders += [Path(entry) for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
         yield from (Path(entry) for entry in entries if entry.is_file(follow_symlinks=False))
-
-
-def _take(files: Iterator[Path], count: int) -> list[Path]:
-    return [path for path, _ in zip(files, range(count), strict=False)]
 
 
 def _open(path: Path) -> tuple[BinaryIO, bytes, int]:
