@@ -30,7 +30,9 @@ def own(event: Event) -> Event:
 class Wire:
     """``requestor`` and ``acceptor``, with what each was told in ``heard``. ``chunk``: bytes per delivery."""
 
-    def __init__(self, chunk: int = 1 << 20, limits: Limits | None = None, request: AssociateRequest = REQUEST):
+    def __init__(
+        self, chunk: int = 1 << 20, limits: Limits | None = None, request: AssociateRequest = REQUEST
+    ):
         self.requestor = Association(Role.REQUESTOR, limits or Limits())
         self.acceptor = Association(Role.ACCEPTOR, limits or Limits())
         self.heard: dict[Association, list[Event]] = {self.requestor: [], self.acceptor: []}

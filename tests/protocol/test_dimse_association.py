@@ -264,7 +264,10 @@ def test_only_accepted_contexts_can_be_used() -> None:
     ("request_pdu", "reject"),
     [
         (AssociateRequest("B", "A", (), protocol_version=2), rejections.PROTOCOL_VERSION_NOT_SUPPORTED),
-        (AssociateRequest("B", "A", (), application_context="1.2"), rejections.APPLICATION_CONTEXT_NOT_SUPPORTED),
+        (
+            AssociateRequest("B", "A", (), application_context="1.2"),
+            rejections.APPLICATION_CONTEXT_NOT_SUPPORTED,
+        ),
     ],
 )
 def test_what_no_user_could_accept_is_rejected_by_the_provider(request_pdu, reject) -> None:  # type: ignore[no-untyped-def]
@@ -296,7 +299,9 @@ def test_an_answer_to_what_was_not_proposed_is_the_peers_fault() -> None:
     from isocenter.dimse.protocol.pdu import AssociateAccept, NegotiatedContext, encode_associate_accept
 
     association = in_state(5)
-    association.feed(encode_associate_accept(AssociateAccept("B", "A", (NegotiatedContext(9, 0, IMPLICIT),))), 0)
+    association.feed(
+        encode_associate_accept(AssociateAccept("B", "A", (NegotiatedContext(9, 0, IMPLICIT),))), 0
+    )
     assert isinstance(association.error, InvalidPduParameterValue)
     other = in_state(3)
     with pytest.raises(LocalProtocolError):

@@ -4,6 +4,7 @@ server goes on serving others."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -48,6 +49,7 @@ STORE = command_set.encode(
     CStoreRequest(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2"), has_data_set=True
 )
 FIND = command_set.encode(CFindRequest(message_id=1, affected_sop_class_uid=STUDY_FIND), has_data_set=True)
+ECHO = command_set.encode(CEchoRequest(message_id=1), has_data_set=False)
 RELEASE = b"\5\0\0\0\0\4\0\0\0\0"
 
 
@@ -87,10 +89,8 @@ class Attacker:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def still_serves(server: DimseServer) -> None:
@@ -141,7 +141,9 @@ INSIDE = {
     "garbage command": pdv(3, 3, RANDOM.randbytes(100)),
     "command that never ends": pdv(3, PDV_COMMAND, bytes(10_000)) * 20,
     "response to nothing": pdv(
-        3, 3, command_set.encode(CEchoRequest(message_id=1), has_data_set=False).replace(b"\x30\0", b"\x30\x80")
+        3,
+        3,
+        command_set.encode(CEchoRequest(message_id=1), has_data_set=False).replace(b"\x30\0", b"\x30\x80"),
     ),
     "another request": REQUEST,
     "release inside of a message": pdv(3, 3, STORE) + RELEASE,
@@ -291,10 +293,9 @@ async def test_connections_beyond_all_limits_are_closed_unheard() -> None:
 
 async def test_requests_without_reading_answers_are_bounded_by_the_window() -> None:
     service = MemoryService()
-    echo = pdv(1, 3, command_set.encode(CEchoRequest(message_id=1), has_data_set=False))
     async with serving(service) as server:
         attacker = await Attacker.connect(server, establish=True)
-        await attacker.send(echo * 5000)
+        await attacker.send(pdv(1, 3, ECHO) * 5000)
         for _ in range(5000):
             assert (await attacker.pdu())[:1] == b"\4"
         await attacker.send(RELEASE)
@@ -307,9 +308,7 @@ async def test_requests_without_reading_answers_are_bounded_by_the_window() -> N
 async def test_mutated_associations(seed: int) -> None:
     """A good session with a few bytes changed: whatever happens, the server lives and leaks no task."""
     source = random.Random(seed)
-    session = bytearray(
-        REQUEST + pdv(3, 3, STORE) + pdv(3, PDV_LAST, source.randbytes(500)) + RELEASE
-    )
+    session = bytearray(REQUEST + pdv(3, 3, STORE) + pdv(3, PDV_LAST, source.randbytes(500)) + RELEASE)
     for _ in range(source.randint(1, 6)):
         session[source.randrange(len(session))] = source.randrange(256)
     service = MemoryService()
