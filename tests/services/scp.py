@@ -144,9 +144,10 @@ async def scp_door(
     admit_any: bool = False,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
-    """``archive``: what ``services.archive.opened`` takes."""
+    """``database_url``: one of ``services.archive.fresh_url``. ``archive``: what ``opened`` takes."""
+    migrate = not database_url
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
-    async with opened(database_url, folder, **archive) as held:
+    async with opened(database_url, folder, migrate=migrate, **archive) as held:
         ae_titles = AeTitles(held.database, held.clock, admit_any=admit_any, loopback_exempt=loopback_exempt)
         server = create_dicom_server(
             DicomServices(held.database, held.ingest, ae_titles, held.clock), settings or DicomSettings()

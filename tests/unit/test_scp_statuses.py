@@ -57,7 +57,7 @@ def problem(code: str, tag: int = 0) -> Problem:
         (
             [problem("missing", 0x00080060)],
             0xA900,
-            "quarantined: required attribute missing or empty, Modality",
+            "quarantined: missing or empty, Modality",
             (0x00080060,),
         ),
         (

@@ -24,7 +24,7 @@ _OFFENDING_MAX = 16
 _DOES_NOT_MATCH = frozenset({"not-the-announced-object", "unknown-sop-class", MISSING, FILE_META_MISMATCH})
 
 _IN_WORDS = {
-    MISSING: "required attribute missing or empty",
+    MISSING: "missing or empty",
     INVALID_UID: "invalid UID",
     FILE_META_MISMATCH: "file header names another object",
     "not-the-announced-object": "not the announced object",
