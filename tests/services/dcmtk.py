@@ -9,7 +9,10 @@ from pathlib import Path
 from services.packages import find_program
 from services.processes import Process, ServiceFailed, can_connect, free_ports
 
-TOOLS = ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp", "dcmdump", "dcmconv", "dump2dcm")
+TOOLS = (
+    *("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp"),
+    *("dcmdump", "dcmftest", "dcmconv", "dump2dcm", "dcmcjpeg", "dcmcjpls", "dcmcrle"),
+)
 
 
 @dataclass(frozen=True)

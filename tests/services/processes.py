@@ -95,6 +95,18 @@ class Process:
                 raise ServiceFailed(f"{self.name}: no {what} after {timeout_s} s\n{self.log_end()}") from None
             raise ServiceFailed(f"{self.name} ended with {code} before {what}\n{self.log_end()}")
 
+    def send_signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code. Raises ServiceFailed when it goes on for longer."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ServiceFailed(
+                f"{self.name}: still running after {timeout_s} s\n{self.log_end()}"
+            ) from None
+
     def log_end(self) -> str:
         return self._log.read_text(errors="replace")[-LOG_CHARACTERS_SHOWN:]
 

@@ -1,0 +1,35 @@
+"""The real server, for tests with programs that nobody here wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from services.isocenter import Isocenter
+
+
+@pytest.fixture
+def start_isocenter(tmp_path: Path) -> Iterator[Callable[..., Isocenter]]:
+    """``start_isocenter(*flags, environ=…)``: as many servers as a test wants, each in its own folder."""
+    with ExitStack() as running:
+        count = 0
+
+        def start(*flags: str, environ: Mapping[str, str] | None = None) -> Isocenter:
+            nonlocal count
+            count += 1
+            server = Isocenter(tmp_path / f"isocenter-{count}", *flags, environ=environ)
+            running.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def isocenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Isocenter]:
+    """One server for the tests of a module: they use UIDs of their own."""
+    server = Isocenter(tmp_path_factory.mktemp("isocenter"))
+    yield server
+    server.stop()

@@ -1,0 +1,124 @@
+"""``isocenter serve`` as its users start it: a process with a data folder, two ports and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.processes import Process, ServiceFailed, free_ports
+from services.radosgw import S3Account
+
+
+def s3_flags(account: S3Account, bucket: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Flags and environment that keep the objects in a bucket."""
+    flags = ("--storage-url", f"s3://{bucket}", "--storage-endpoint", account.endpoint)
+    region = ("--storage-region", account.region)
+    keys = {
+        "ISOCENTER_STORAGE_ACCESS_KEY": account.access_key_id,
+        "ISOCENTER_STORAGE_SECRET_KEY": account.secret_access_key,
+    }
+    return (*flags, *region), keys
+
+
+class Isocenter:
+    """A running server. ``url`` has no closing slash; DICOMweb is at ``dicom_web_url``."""
+
+    ae_title = "ISOCENTER"
+
+    def __init__(self, folder: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data_folder = folder / "data"
+        self.http_port, self.dicom_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.dicom_web_url = f"{self.url}/dicom-web"
+        self._places = ("--data-dir", str(self.data_folder), *flags)
+        self._environ = {"PYTHONWARNINGS": "default", **(environ or {})}
+        ports = ("--http-port", str(self.http_port), "--dicom-port", str(self.dicom_port))
+        limits = ("--min-free-disk", "0")
+        command = [sys.executable, "-m", "isocenter", "serve", *self._places, *ports, *limits]
+        self.log = folder / "isocenter.log"
+        self._process = Process(command, log=self.log, env=self._environ)
+        try:
+            self._process.wait_until(self._is_ready, "answer to /health/ready")
+        except ServiceFailed:
+            self._process.stop()
+            raise
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """What DCMTK's tools need to know of us."""
+        return ("-aec", self.ae_title, "127.0.0.1", str(self.dicom_port))
+
+    def run(self, *arguments: str | int | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Another ``isocenter`` command on the same archive; does not raise for its exit code."""
+        words = [str(argument) for argument in arguments]
+        return subprocess.run(
+            [sys.executable, "-m", "isocenter", *words, *self._places],
+            env={**os.environ, **self._environ, "COLUMNS": "200"},
+            cwd=self.data_folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+
+    def json(self, path: str) -> Any:
+        """What a GET of our own API or of DICOMweb (a path that begins with ``/``) answers."""
+        status, body = self.request("GET", path)
+        assert status in {200, 204}, (status, body)
+        return orjson.loads(body) if body else []
+
+    def found(self, path: str) -> list[dict[str, Any]]:
+        """What a search of DICOMweb finds, each attribute as its list of values."""
+        matches = self.json(f"/dicom-web{path}")
+        return [{tag: one.get("Value", []) for tag, one in match.items()} for match in matches]
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body, whatever the status."""
+        request = urllib.request.Request(self.url + path, data=body, method=method, headers=dict(headers or {}))
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        """What waits for a person's decision, oldest first."""
+        return list(self.json("/api/v1/quarantine?limit=1000")["entries"])
+
+    def terminate(self, timeout_s: float = 10) -> int:
+        """SIGTERM; its exit code. Raises ServiceFailed when it has not ended by then."""
+        self.ask_to_end()
+        return self.ended(timeout_s)
+
+    def ask_to_end(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def ended(self, timeout_s: float = 10) -> int:
+        return self._process.wait(timeout_s)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.request("GET", "/health/ready")[0] == 200
+        except OSError:
+            return False
+
+
+def attribute(match: Mapping[str, Sequence[Any]], tag: str) -> Any:
+    """The first value; None where there is none."""
+    return next(iter(match.get(tag, ())), None)
