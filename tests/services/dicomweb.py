@@ -69,7 +69,7 @@ async def http_server(
     """``archive``: what ``services.archive.opened`` takes."""
     clock = ManualClock()
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
-    async with opened(database_url, folder, clock=clock, **archive) as held:
+    async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
         services = HttpServices(
             database=held.database,
             store=held.store,

@@ -22,8 +22,8 @@ class Addresses:
         if self._public:
             return self._public
         # The Host header is the client's own word; it only ever returns to that client, and quoted.
-        host = request.headers.get("host", "localhost")
-        return f"{request.url.scheme}://{_printable(host)}{self._mount}"
+        host = _printable(request.headers.get("host", "localhost"))
+        return f"{request.scope['scheme']}://{host}{_forgotten_port(host, request)}{self._mount}"
 
     def study(self, request: Request, study: str) -> str:
         return f"{self.base(request)}/studies/{study}"
@@ -44,6 +44,15 @@ class Addresses:
             return f'"00081190":{{"vr":"UR","Value":[{orjson.dumps(url).decode()}]}}'
 
         return line
+
+
+def _forgotten_port(host: str, request: Request) -> str:
+    """Some clients (dicomweb-client) leave the port out of Host; a proxy's own name is left as it is."""
+    address, port = request.scope["server"]
+    standard = {"http": 80, "https": 443}.get(request.scope["scheme"])
+    if port is None or port == standard or host not in {address, "localhost"}:
+        return ""
+    return f":{port}"
 
 
 def _printable(host: str) -> str:

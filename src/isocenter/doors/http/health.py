@@ -45,6 +45,8 @@ class Readiness:
             return f"{error.detail} {error.remedy}".strip()
         except TimeoutError:
             return f"The database did not answer within {_CHECK_S_MAX:.0f} s."
+        except RuntimeError as error:  # its threads are gone: the process is shutting down
+            return f"The database is closed ({type(error).__name__})."
         return ""
 
     async def _store(self) -> str:
