@@ -81,7 +81,7 @@ def read_entry(path: Path, reader: HeaderReader, policies: Policies, source: Sou
         transfer_syntax_uid=found.transfer_syntax_uid,
     )
     entry = Entry(stored, source, header.levels, header.instance)
-    return judge(entry, found, header.decoder, policies, None)
+    return judge(entry, found, policies, None)
 
 
 def read_with_pydicom(paths: list[Path]) -> Sample:
