@@ -1,4 +1,4 @@
-"""The search itself, below the doors: endless pages, plans that use the indexes, one organisation's rows only."""
+"""The search itself, below the doors: endless pages, plans that use indexes, one organisation's rows only."""
 
 from __future__ import annotations
 
