@@ -319,8 +319,41 @@ async def test_rejections_are_told_in_plain_words() -> None:
     async with serving(service) as server:
         with pytest.raises(AssociationRejected, match="calling AE title is not known") as refusal:
             await associate(server)
+        assert server.open_associations == 0
         assert refusal.value.reject == rejections.CALLING_AE_TITLE_NOT_RECOGNIZED
         assert "Register" in refusal.value.remedy
+
+
+async def test_a_message_id_in_use_is_a_duplicate_invocation() -> None:
+    go, received = asyncio.Event(), asyncio.Event()
+
+    async def hold(sink: MemorySink) -> None:
+        received.set()
+        await go.wait()
+
+    service = MemoryService(on_finish=hold, window=AsynchronousOperationsWindow(0, 1))
+    async with serving(service) as server, await associate(server, operations_max=2) as association:
+        first = asyncio.create_task(association.store(CT, "1.2.3", EXPLICIT, b"abc"))
+        await received.wait()
+        connection = association._connection
+        context_id = association.context_for(CT).context_id
+        again = CStoreRequest(message_id=1, affected_sop_class_uid=CT, affected_sop_instance_uid="1.2.4")
+        await connection.send_message(context_id, again, b"abc")
+        with pytest.raises(DimseFailure) as failure:
+            await first  # the peer cannot tell the two apart: the first to be answered is the duplicate
+        assert failure.value.status == statuses.DUPLICATE_INVOCATION
+        go.set()
+        association.abort()
+
+
+async def test_a_released_association_takes_no_more_messages() -> None:
+    async with serving(MemoryService()) as server:
+        association = await associate(server)
+        releasing = asyncio.create_task(association.release())
+        await asyncio.sleep(0)
+        with pytest.raises(AssociationAborted):
+            await association.echo()
+        await releasing
 
 
 async def test_more_associations_than_allowed_are_rejected_for_now() -> None:

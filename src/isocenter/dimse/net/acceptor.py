@@ -188,8 +188,14 @@ class ServerConnection(Connection):
 
     def _reject(self, reject: Reject) -> None:
         self.end_reason = rejections.describe(reject)
+        self._leave()  # the peer may take its time to hang up, and hold nobody's place meanwhile
         self.association.reject(reject, self.loop.time())
         self.flush()
+
+    def _leave(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._server.admitted -= 1
 
     def _establish(self, request: AssociateRequest, verdict: Accept) -> None:
         settings, proposed = self._server.settings, request.user_information
@@ -295,8 +301,7 @@ class ServerConnection(Connection):
             received_bytes=self.received_bytes,
             duration_s=self.loop.time() - self._opened_at_s,
         )
-        if self._counted:
-            self._server.admitted -= 1
+        self._leave()
         _log(self._peer, self.association.request, outcome)
         try:
             if info is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def _open(body: FileBody) -> tuple[BinaryIO, bytes]:
     file = body.path.open("rb", buffering=0)
     try:
         file.seek(body.offset)
-        return file, file.read(FILE_CHUNK_BYTES)
+        size = max(os.fstat(file.fileno()).st_size - body.offset, 0)
+        return file, file.read(min(size, FILE_CHUNK_BYTES))
     except BaseException:
         file.close()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
@@ -217,11 +218,13 @@ class ClientAssociation:
         """
         context = self.context_for(model_uid)
         request = CFindRequest(message_id=0, affected_sop_class_uid=model_uid)
-        async for response, match in self._connection.invoker.many(context.context_id, request, identifier):
-            if match is not None and statuses.family(response.status) is statuses.Family.PENDING:
-                yield match
-            else:
-                _check(response)
+        responses = self._connection.invoker.many(context.context_id, request, identifier)
+        async with aclosing(responses):
+            async for response, match in responses:
+                if match is not None and statuses.family(response.status) is statuses.Family.PENDING:
+                    yield match
+                else:
+                    _check(response)
 
     async def move(
         self, model_uid: str, destination: str, identifier: Buffer
@@ -229,9 +232,10 @@ class ClientAssociation:
         """C-MOVE: yields each response; the last one has the final status, which is not judged here."""
         context = self.context_for(model_uid)
         request = CMoveRequest(message_id=0, affected_sop_class_uid=model_uid, move_destination=destination)
-        async for response, _ in self._connection.invoker.many(context.context_id, request, identifier):
-            assert isinstance(response, CMoveResponse)
-            yield response
+        responses = self._connection.invoker.many(context.context_id, request, identifier)
+        async with aclosing(responses):
+            async for response, _ in responses:
+                yield self._expected(response, CMoveResponse)
 
     async def n_request(
         self, request: Request, data_set: Buffer | None = None, *, context: AcceptedContext | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 
 from isocenter.dimse.net.connection import Connection
 from isocenter.dimse.net.errors import AssociationAborted
@@ -143,7 +143,7 @@ class Invoker:
 
     async def many(
         self, context_id: int, request: Request, data_set: Buffer | None
-    ) -> AsyncIterator[tuple[Response, bytes | None]]:
+    ) -> AsyncGenerator[tuple[Response, bytes | None], None]:
         """A request with pending responses; the last one yielded is the final one. Leaving early cancels."""
         exchange = await self._send(context_id, request, data_set)
         try:

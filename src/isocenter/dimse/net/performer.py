@@ -55,6 +55,7 @@ IDENTIFIER_BYTES_MAX = 4 << 20
 _PROCESSING_FAILURE = Answer(statuses.PROCESSING_FAILURE)
 _NOT_SUPPORTED = Answer(statuses.SOP_CLASS_NOT_SUPPORTED)
 _UNRECOGNIZED = Answer(statuses.UNRECOGNIZED_OPERATION)
+_DUPLICATE = Answer(statuses.DUPLICATE_INVOCATION)
 _NO_DATA_SET = Answer(statuses.CANNOT_UNDERSTAND, "the message has no data set")
 _IDENTIFIER_TOO_LARGE = Answer(statuses.OUT_OF_RESOURCES, "the identifier is too large")
 
@@ -166,8 +167,12 @@ class Performer:
         request = cast(Request, event.message)
         transfer_syntax = self.info.contexts[event.context_id].transfer_syntax
         operation = Operation(event.context_id, transfer_syntax, request)
+        if any(other.request.message_id == request.message_id for other in self._operations):
+            operation.refused = _DUPLICATE
         self._operations.add(operation)
-        if isinstance(request, CStoreRequest):
+        if operation.refused is not None:
+            pass
+        elif isinstance(request, CStoreRequest):
             self._open_sink(operation, request, has_data_set=event.has_data_set)
         elif event.has_data_set:
             operation.data_set = bytearray()

@@ -27,6 +27,7 @@ class QuickAck:
         if given is None or given.family not in (socket.AF_INET, socket.AF_INET6):
             return
         given.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        given.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # uvloop's stand-in for the socket makes a new object at each call; one of our own is ten times
         # cheaper. It shares the descriptor and must let go of it before the transport closes it.
         self._socket = socket.socket(given.family, given.type, given.proto, fileno=given.fileno())

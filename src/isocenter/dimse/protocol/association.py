@@ -65,7 +65,6 @@ from isocenter.dimse.protocol.rejections import (
 )
 from isocenter.dimse.protocol.state import (
     ACTIONS,
-    DATA_STATES,
     SENDING_STATES,
     TRANSITIONS,
     Action,
@@ -230,7 +229,8 @@ class Association:
 
     @property
     def established(self) -> bool:
-        return self.state in SENDING_STATES or self.state in DATA_STATES
+        """Whether messages can be sent."""
+        return self.state in SENDING_STATES
 
     @property
     def mid_message(self) -> bool:

@@ -187,9 +187,4 @@ def _transitions() -> dict[tuple[Evt, State], str]:
 ACTIONS = _actions()
 TRANSITIONS = _transitions()
 
-DATA_STATES = frozenset(
-    state
-    for (evt, state), name in TRANSITIONS.items()
-    if evt is Evt.P_DATA_TF_PDU and name in ("DT-2", "AR-6")
-)
 SENDING_STATES = frozenset(state for (evt, state) in TRANSITIONS if evt is Evt.P_DATA_REQUEST)
