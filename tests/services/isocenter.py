@@ -86,13 +86,19 @@ class Isocenter:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Status and body, whatever the status."""
-        request = urllib.request.Request(self.url + path, data=body, method=method, headers=dict(headers or {}))
+        request = urllib.request.Request(
+            self.url + path, data=body, method=method, headers=dict(headers or {})
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read()
+
+    def objects(self) -> list[Path]:
+        """The files of the objects, where a folder keeps them."""
+        return sorted(path for path in (self.data_folder / "objects").glob("*/*/*") if path.is_file())
 
     def quarantine(self) -> list[dict[str, Any]]:
         """What waits for a person's decision, oldest first."""

@@ -103,9 +103,7 @@ class Process:
         try:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise ServiceFailed(
-                f"{self.name}: still running after {timeout_s} s\n{self.log_end()}"
-            ) from None
+            raise ServiceFailed(f"{self.name}: still running after {timeout_s} s\n{self.log_end()}") from None
 
     def log_end(self) -> str:
         return self._log.read_text(errors="replace")[-LOG_CHARACTERS_SHOWN:]

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
 
 from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE
 from isocenter.dicom.dataset import read_dataset, write_dataset
@@ -84,8 +83,7 @@ async def find(remotes: Remotes, peer: Peer, question: Question) -> AsyncGenerat
     async with remotes.association(peer, (Proposal(question.model_uid),)) as association:
         syntax = association.context_for(question.model_uid).transfer_syntax
         identifier = write_dataset(elements, syntax)
-        answers = cast("AsyncGenerator[bytes, None]", association.find(question.model_uid, identifier))
-        async with aclosing(answers) as matches:
+        async with aclosing(association.find(question.model_uid, identifier)) as matches:
             async for match in matches:
                 yield read_dataset(match, syntax)
 

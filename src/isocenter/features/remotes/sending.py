@@ -77,6 +77,7 @@ class SendObjects:
         self._attempts_max = attempts_max
         self._pause = pause
         self._connected = False
+        self._busy = 0
         self._stopped: IsocenterError | None = None
         self._tell: Callable[[Sent], None] = lambda sent: None
 
@@ -86,12 +87,25 @@ class SendObjects:
         for load in plan(objects):
             waiting = deque(_Waiting(one) for one in load.objects)
             if not self._stopped:
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(self._associations, len(waiting))):
-                        workers.create_task(self._work(load.contexts, waiting))
+                await self._run_workers(load.contexts, waiting)
             for left in waiting:
                 assert self._stopped is not None, "workers leave nothing behind unless they are stopped"
                 tell(Sent(left.object, SendOutcome.FAILED, self._stopped.detail, attempts=left.attempts))
+
+    async def _run_workers(self, contexts: tuple[Proposal, ...], waiting: deque[_Waiting]) -> None:
+        count = min(self._associations, len(waiting))
+        workers = {asyncio.create_task(self._work(contexts, waiting)) for _ in range(count)}
+        try:
+            while workers:
+                done, workers = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+                for worker in done:
+                    worker.result()
+                if not waiting and not self._busy:
+                    return  # the others still wait to be let in: some peers take one association at a time
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, contexts: tuple[Proposal, ...], waiting: deque[_Waiting]) -> None:
         failures = 0
@@ -99,12 +113,17 @@ class SendObjects:
             try:
                 async with self._remotes.association(self._peer, contexts) as association:
                     self._connected, failures = True, 0
-                    while waiting and not self._stopped and association.usable:
-                        await self._send_next(association, waiting)
+                    self._busy += 1
+                    try:
+                        while waiting and not self._stopped and association.usable:
+                            await self._send_next(association, waiting)
+                    finally:
+                        self._busy -= 1
             except Unavailable as error:  # no association: _send_next deals with all that comes later
                 failures += 1
                 if failures >= self._attempts_max or not self._worth_another_try(error):
-                    self._stopped = error
+                    if not self._busy:
+                        self._stopped = error
                     return
                 await self._pause(_pause_s(failures))
 
