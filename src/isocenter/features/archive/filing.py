@@ -154,7 +154,16 @@ def _file(
             found.sha256 == entry.stored.sha256
             and found.transfer_syntax_uid == entry.stored.transfer_syntax_uid
         ):
-            return (yield from _count_duplicate(desk, entry, found))
+            return (yield from _count_duplicate(desk, entry, found.pk))
+        retired = yield queries.FIND_RETIRED_INSTANCE(
+            organization_id=desk.organization_id,
+            sop_instance_uid=entry.sop_instance_uid,
+            sha256=entry.stored.sha256,
+            transfer_syntax_uid=entry.stored.transfer_syntax_uid,
+        )
+        if retired:
+            # Else two senders that repeat themselves would push each other's version aside for ever.
+            return (yield from _count_duplicate(desk, entry, retired[0]["id"]))
         if policy is ConflictPolicy.REJECT:
             return _refuse(desk, entry)
         if policy is ConflictPolicy.KEEP_FIRST:
@@ -168,6 +177,7 @@ def _file(
     if found is not None:
         kind = yield from _supersede(desk, entry, found, policy)
         version = found.version + 1
+        desk.disturbed_series |= {found.series_pk, place.series_pk}
     else:
         desk.added[place.series_pk] += 1
         desk.note(entry, kind)
@@ -178,9 +188,9 @@ def _file(
     return outcome_of(entry, kind)
 
 
-def _count_duplicate(desk: _Desk, entry: Entry, found: _Earlier) -> Work[Outcome]:
-    if found.pk is not None:
-        yield queries.COUNT_DUPLICATE(organization_id=desk.organization_id, id=found.pk)
+def _count_duplicate(desk: _Desk, entry: Entry, pk: int | None) -> Work[Outcome]:
+    if pk is not None:
+        yield queries.COUNT_DUPLICATE(organization_id=desk.organization_id, id=pk)
     return outcome_of(entry, OutcomeKind.DUPLICATE)
 
 
@@ -205,7 +215,6 @@ def _supersede(desk: _Desk, entry: Entry, found: _Earlier, policy: ConflictPolic
         found.pk = rows[0]["id"]
     statement = queries.REMOVE_INSTANCES if policy is ConflictPolicy.REPLACE else queries.RETIRE_INSTANCES
     yield statement(organization_id=desk.organization_id, ids=[found.pk])
-    desk.disturbed_series.add(found.series_pk)
     kind = OutcomeKind.REPLACED if policy is ConflictPolicy.REPLACE else OutcomeKind.KEPT_BOTH
     desk.note(entry, kind, earlier_sha256=found.sha256, earlier_version=found.version)
     return kind

@@ -17,6 +17,12 @@ FIND_CURRENT_INSTANCES = Sql("""
       AND instance.sop_instance_uid IN :uids
 """)
 
+FIND_RETIRED_INSTANCE = Sql("""
+    SELECT id FROM instance
+    WHERE organization_id = :organization_id AND sop_instance_uid = :sop_instance_uid AND current = 0
+      AND sha256 = :sha256 AND transfer_syntax_uid = :transfer_syntax_uid
+""")
+
 INSERT_INSTANCES = Sql("""
     INSERT INTO instance (organization_id, series_pk, sop_instance_uid, sop_class_uid, transfer_syntax_uid,
         instance_number, content_date, content_time, number_of_frames, fragments, object_key, size,
