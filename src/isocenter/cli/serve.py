@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 
 import typer
 
@@ -11,6 +12,10 @@ from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
 
 app = typer.Typer(pretty_exceptions_enable=False)
+
+_SWITCH_INTERVAL_S = 0.0005
+"""How long a thread keeps the interpreter when another one wants it. The threads that write objects and the
+index do so in short steps between system calls; at Python's 5 ms each step would wait for the event loop."""
 
 
 @app.command()
@@ -21,6 +26,7 @@ def serve(loaded: LoadedSettings) -> None:
 
     from isocenter.platform.telemetry import configure_logging
 
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     settings = loaded.settings
     configure_logging(settings.log_format, settings.log_level)
     uvloop.run(_serve(settings))
