@@ -7,8 +7,8 @@ import time
 
 import uvloop
 
-from bench.filled import filled_servers, some_patient
-from bench.rounds import Sample, alternate, write_results
+from bench.filled import some_patient
+from bench.rounds import Sample, alternate
 from bench.servers import IsocenterServer, OrthancServer, cpu_s
 from isocenter.dicom.dataset import write_dataset
 from isocenter.dicom.element import Element
@@ -17,18 +17,16 @@ from isocenter.dicom.transfer_syntaxes import IMPLICIT_VR_LITTLE_ENDIAN
 from isocenter.dimse.net.client import Proposal, connect
 
 
-def run(rounds: int) -> None:
-    with filled_servers() as (ours, peer):
-        cases = [
-            alternate(
-                f"C-FIND by PatientID, {at_once} at once",
-                lambda number, at_once=at_once: measure(ours, 2_000, at_once),
-                lambda number, at_once=at_once: measure(peer, 300, at_once),
-                rounds=rounds,
-            )
-            for at_once in (1, 64)
-        ]
-    write_results("find", cases)
+def cases(ours: IsocenterServer, peer: OrthancServer, rounds: int) -> list[dict[str, object]]:
+    return [
+        alternate(
+            f"C-FIND by PatientID, {at_once} at once",
+            lambda number, at_once=at_once: measure(ours, 2_000, at_once),
+            lambda number, at_once=at_once: measure(peer, 300, at_once),
+            rounds=rounds,
+        )
+        for at_once in (1, 64)
+    ]
 
 
 def measure(server: IsocenterServer | OrthancServer, count: int, at_once: int) -> Sample:

@@ -8,22 +8,20 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from bench.filled import filled_servers, some_patient
-from bench.rounds import Sample, alternate, write_results
+from bench.filled import some_patient
+from bench.rounds import Sample, alternate
 from bench.servers import IsocenterServer, OrthancServer, cpu_s
 
 CLIENTS = 8
 
 
-def run(rounds: int) -> None:
-    with filled_servers() as (ours, peer):
-        case = alternate(
-            f"GET /dicom-web/studies?PatientID=, {CLIENTS} at once",
-            lambda number: uvloop.run(measure(ours, 4_000)),
-            lambda number: uvloop.run(measure(peer, 200)),
-            rounds=rounds,
-        )
-    write_results("qido", [case])
+def case(ours: IsocenterServer, peer: OrthancServer, rounds: int) -> dict[str, object]:
+    return alternate(
+        f"GET /dicom-web/studies?PatientID=, {CLIENTS} at once",
+        lambda number: uvloop.run(measure(ours, 4_000)),
+        lambda number: uvloop.run(measure(peer, 200)),
+        rounds=rounds,
+    )
 
 
 async def measure(server: IsocenterServer | OrthancServer, count: int) -> Sample:
