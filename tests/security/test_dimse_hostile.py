@@ -171,9 +171,9 @@ async def test_an_identifier_that_never_ends_is_refused_within_bounded_memory() 
     async with serving(MemoryService()) as server:
         attacker = await Attacker.connect(server, establish=True)
         await attacker.send(pdv(5, 3, FIND))
-        fragment = pdv(5, 0, bytes(200_000))
+        fragment = pdv(5, 0, bytes(100_000))
         tracemalloc.start()
-        for _ in range(200):  # 40 MB
+        for _ in range(400):  # 40 MB
             await attacker.send(fragment)
         await attacker.send(pdv(5, PDV_LAST, b""))
         answer = await attacker.pdu()
@@ -195,8 +195,8 @@ async def test_an_object_that_never_ends_is_cut_at_the_limit() -> None:
     async with serving(service, limits=Limits(data_set_bytes_max=5_000_000)) as server:
         attacker = await Attacker.connect(server, establish=True)
         await attacker.send(pdv(3, 3, STORE))
-        for _ in range(30):
-            await attacker.send(pdv(3, 0, bytes(250_000)))
+        for _ in range(60):
+            await attacker.send(pdv(3, 0, bytes(120_000)))
         assert (await attacker.pdu())[:1] == b"\7"
         await attacker.close()
         outcome = await service.outcomes.get()

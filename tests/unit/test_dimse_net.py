@@ -572,34 +572,21 @@ async def test_a_pool_releases_what_lies_idle() -> None:
 
 
 async def test_a_c_get_stores_on_its_own_association() -> None:
-    from isocenter.dimse.net.performer import Performer
-    from isocenter.dimse.net.service import AssociationInfo
-    from isocenter.dimse.protocol.messages import CGetRequest
-
     service, receiver = MemoryService(), MemoryService()
     async with serving(service) as server:
         async with await associate(server) as association:
             for number in range(3):
                 await association.store(CT, f"1.2.{number}", EXPLICIT, b"abc" * number)
-        association = await associate(
-            server,
-            contexts=[Proposal(STUDY_GET), Proposal(CT, (EXPLICIT,))],
-            roles=[RoleSelection(CT, False, True)],
-        )
-        connection = association._connection
-        info = AssociationInfo(
-            "ISOCENTER", "TESTSCU", "", 0, "", "", None, None, association.contexts, server.clock.now()
-        )
-        connection.performer = Performer(connection, receiver, info, 1, lambda _: None, lambda: None)  # type: ignore[arg-type,return-value]
-        context = association.context_for(STUDY_GET)
-        request = CGetRequest(message_id=0, affected_sop_class_uid=STUDY_GET)
-        final = None
-        async for response, _ in connection.invoker.many(context.context_id, request, IDENTIFIER):
-            final = response
-        assert final is not None
-        assert (final.status, final.completed_sub_operations) == (0, 3)  # type: ignore[attr-defined]
+        contexts = [Proposal(STUDY_GET), Proposal(CT, (EXPLICIT,))]
+        roles = [RoleSelection(CT, False, True)]
+        async with await associate(server, contexts=contexts, roles=roles) as association:
+            got = association.get(
+                STUDY_GET, IDENTIFIER, lambda request, syntax: MemorySink(receiver, request, syntax)
+            )
+            responses = [response async for response in got]
+        assert [response.status for response in responses] == [0xFF00, 0xFF00, 0]
+        assert responses[-1].completed_sub_operations == 3
         assert [stored.data for stored in receiver.stored] == [b"", b"abc", b"abcabc"]
-        await association.release()
 
 
 async def test_many_at_once() -> None:

@@ -95,11 +95,10 @@ class ServerConnection(Connection):
     # ---- transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        address = transport.get_extra_info("peername") or ("", 0)
         tls = transport.get_extra_info("ssl_object") is not None
         certificate = transport.get_extra_info("peercert") if tls else None
-        self._peer = Peer(str(address[0]), int(address[1]), certificate or None, tls)
         super().connection_made(transport)
+        self._peer = Peer(*self.peer_address(), certificate or None, tls)
         if not self._server.connected(self):
             self.cut("too many connections")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,7 +21,7 @@ from isocenter.dimse.net.errors import (
     DimseFailure,
     DimseTimeout,
 )
-from isocenter.dimse.net.requestor import RequestorConnection
+from isocenter.dimse.net.requestor import Receive, RequestorConnection
 from isocenter.dimse.net.transport_options import ReceiveBuffers
 from isocenter.dimse.protocol import command_set, statuses
 from isocenter.dimse.protocol.association import Association, Role
@@ -30,6 +30,8 @@ from isocenter.dimse.protocol.messages import (
     CEchoRequest,
     CEchoResponse,
     CFindRequest,
+    CGetRequest,
+    CGetResponse,
     CMoveRequest,
     CMoveResponse,
     CStoreRequest,
@@ -210,7 +212,7 @@ class ClientAssociation:
         _check(response)
         return response
 
-    async def find(self, model_uid: str, identifier: Buffer) -> AsyncIterator[bytes]:
+    async def find(self, model_uid: str, identifier: Buffer) -> AsyncGenerator[bytes, None]:
         """C-FIND: yields the identifiers of the matches, encoded as ``identifier`` has to be, in the transfer
         syntax of ``context_for(model_uid)``. Leaving the loop early (``aclose``) sends a C-CANCEL.
 
@@ -228,7 +230,7 @@ class ClientAssociation:
 
     async def move(
         self, model_uid: str, destination: str, identifier: Buffer
-    ) -> AsyncIterator[CMoveResponse]:
+    ) -> AsyncGenerator[CMoveResponse, None]:
         """C-MOVE: yields each response; the last one has the final status, which is not judged here."""
         context = self.context_for(model_uid)
         request = CMoveRequest(message_id=0, affected_sop_class_uid=model_uid, move_destination=destination)
@@ -236,6 +238,20 @@ class ClientAssociation:
         async with aclosing(responses):
             async for response, _ in responses:
                 yield self._expected(response, CMoveResponse)
+
+    async def get(
+        self, model_uid: str, identifier: Buffer, receive: Receive
+    ) -> AsyncGenerator[CGetResponse, None]:
+        """C-GET: yields each response, the last one with the final status, which is not judged here. Objects
+        go into the sinks that ``receive(request, transfer_syntax_uid)`` gives. Their contexts need the SCP
+        role: ``connect(…, roles=[RoleSelection(sop_class, False, True), …])``."""
+        context = self.context_for(model_uid)
+        self._connection.offer_storage(receive, self.contexts)
+        request = CGetRequest(message_id=0, affected_sop_class_uid=model_uid)
+        responses = self._connection.invoker.many(context.context_id, request, identifier)
+        async with aclosing(responses):
+            async for response, _ in responses:
+                yield self._expected(response, CGetResponse)
 
     async def n_request(
         self, request: Request, data_set: Buffer | None = None, *, context: AcceptedContext | None = None

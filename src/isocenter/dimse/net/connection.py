@@ -129,6 +129,10 @@ class Connection(asyncio.BufferedProtocol):
             self._lost()
         # otherwise the waiting events are still handled, in order, before the end is told
 
+    def peer_address(self) -> tuple[str, int]:
+        address = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return (str(address[0]), int(address[1])) if address else ("", 0)
+
     # ---- sending
 
     def flush(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NoReturn
 
 from isocenter.dimse.net.connection import Connection
-from isocenter.dimse.net.errors import AssociationAborted, AssociationRejected, DimseTimeout
+from isocenter.dimse.net.errors import AssociationAborted, AssociationRejected, DimseFailure, DimseTimeout
 from isocenter.dimse.net.invoker import Invoker
 from isocenter.dimse.net.performer import Performer
+from isocenter.dimse.net.service import AssociationInfo, StoreSink
 from isocenter.dimse.net.transport_options import ReceiveBuffers
+from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.association import Association
 from isocenter.dimse.protocol.events import (
     Aborted,
@@ -21,9 +24,14 @@ from isocenter.dimse.protocol.events import (
     Released,
     ReleaseRequested,
 )
-from isocenter.dimse.protocol.messages import Response
+from isocenter.dimse.protocol.messages import CStoreRequest, Request, Response
+from isocenter.dimse.protocol.negotiation import AcceptedContext
 from isocenter.dimse.protocol.pdu import AssociateAccept
+from isocenter.kit.clock import SystemClock
 from isocenter.kit.errors import IsocenterError
+
+# Gives the sink for one object: (request, transfer syntax).
+Receive = Callable[[CStoreRequest, str], StoreSink]
 
 
 class RequestorConnection(Connection):
@@ -89,6 +97,25 @@ class RequestorConnection(Connection):
             return None
         return self.performer.command(event)
 
+    def offer_storage(self, receive: Receive, contexts: Mapping[int, AcceptedContext]) -> None:
+        """From now on the peer may store here, as the sub-operations of a C-GET do (PS3.4 C.4.3)."""
+        request, accept = self.association.request, self.association.accept_pdu
+        assert request is not None and accept is not None, "an association comes first"
+        host, port = self.peer_address()
+        info = AssociationInfo(
+            calling_ae_title=request.called_ae_title,
+            called_ae_title=request.calling_ae_title,
+            peer_host=host,
+            peer_port=port,
+            implementation_class_uid=accept.user_information.implementation_class_uid,
+            implementation_version_name=accept.user_information.implementation_version_name,
+            user_identity=None,
+            peer_certificate=None,
+            contexts=contexts,
+            started_at=SystemClock().now(),
+        )
+        self.performer = Performer(self, _Storage(receive), info, 1, _no_sub_operations, _nothing)
+
     def on_over(self) -> None:
         if self.performer is not None:
             self.performer.stop()
@@ -121,6 +148,26 @@ class RequestorConnection(Connection):
     def _called(self) -> str:
         request = self.association.request
         return request.called_ae_title if request is not None else "the peer"
+
+
+class _Storage:
+    """A service that can do nothing but store."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+
+    def store(
+        self, association: AssociationInfo, request: CStoreRequest, transfer_syntax_uid: str
+    ) -> StoreSink:
+        return self._receive(request, transfer_syntax_uid)
+
+
+def _no_sub_operations(request: Request) -> NoReturn:
+    raise DimseFailure(statuses.SOP_CLASS_NOT_SUPPORTED)
+
+
+def _nothing() -> None:
+    pass
 
 
 _BY = {

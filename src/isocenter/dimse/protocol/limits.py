@@ -13,7 +13,8 @@ PDATA_TOLERANCE_BYTES = 128
 class Limits:
     """Bounds for one association; sizes in bytes.
 
-    ``pdata_bytes_max`` is what we advertise as maximum length (PS3.8 D.1): the body of a P-DATA-TF PDU.
+    ``pdata_bytes_max`` is what we advertise as maximum length (PS3.8 D.1): the body of a P-DATA-TF PDU. The
+    default is DCMTK's largest, which every peer has met; 256 KB and 1 MB were measured to be no faster.
     ``send_pdata_bytes_max`` caps our own PDUs where a peer says "unlimited" or more than is of use.
     ``command_bytes_max`` bounds a command set, which in real life stays under 500 bytes.
     ``data_set_bytes_max`` ends a message whose fragments never end.
@@ -22,7 +23,7 @@ class Limits:
     associate_bytes_max: int = 1 << 20
     associate_items_max: int = 8192
     presentation_contexts_max: int = 128  # PS3.8 §9.3.2.2: odd numbers from 1 to 255
-    pdata_bytes_max: int = 256 << 10
+    pdata_bytes_max: int = 128 << 10
     send_pdata_bytes_max: int = 1 << 20
     command_bytes_max: int = 64 << 10
     data_set_bytes_max: int = 64 << 30
