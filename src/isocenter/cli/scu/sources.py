@@ -70,14 +70,18 @@ def _read(paths: Iterable[Path], named: set[Path]) -> Batch:
 async def archive_batches(
     archive: Archive, studies: Sequence[str], series: Sequence[str]
 ) -> AsyncIterator[Batch]:
-    """The archive's objects, study by study. Raises NotFound for a UID that it does not have."""
+    """The archive's objects, study by study. Raises NotFound, before anything is given out, for a UID that it
+    does not have."""
     from isocenter.app import DEFAULT_ORGANIZATION
     from isocenter.features.archive.retrieve import find_instances
 
     wanted = [(uid, "") for uid in studies] + [(await _study_of(archive, uid), uid) for uid in series]
-    for study_uid, series_uid in wanted:
-        found = await find_instances(archive.database, DEFAULT_ORGANIZATION, study_uid, series_uid)
-        yield Batch([_stored(archive, instance) for instance in found])
+    found = [
+        await find_instances(archive.database, DEFAULT_ORGANIZATION, study_uid, series_uid)
+        for study_uid, series_uid in wanted
+    ]
+    for instances in found:
+        yield Batch([_stored(archive, instance) for instance in instances])
 
 
 async def _study_of(archive: Archive, series_uid: str) -> str:

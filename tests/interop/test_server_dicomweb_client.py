@@ -1,0 +1,92 @@
+"""dicomweb-client, the DICOMweb client of the Python world, and the real server."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pydicom
+import pytest
+from dicomweb_client import DICOMwebClient
+from requests import HTTPError
+
+from services.isocenter import Isocenter
+from services.series import new_series
+
+
+@pytest.fixture
+def client(isocenter: Isocenter) -> DICOMwebClient:
+    return DICOMwebClient(isocenter.dicom_web_url)
+
+
+def test_store_search_retrieve_delete(client: DICOMwebClient) -> None:
+    images = new_series(4, name="WEB^CLIENT", pixels=100_000)
+    study, series = images[0].study, images[0].series
+    answer = client.store_instances([pydicom.dcmread(io.BytesIO(image.file)) for image in images])
+    assert len(answer.ReferencedSOPSequence) == 4
+    assert "FailedSOPSequence" not in answer
+
+    [found] = client.search_for_studies(search_filters={"PatientName": "WEB*"}, fields=["StudyDescription"])
+    assert found["0020000D"]["Value"] == [study]
+    [found] = client.search_for_series(study, search_filters={"Modality": "CT"})
+    assert found["0020000E"]["Value"] == [series]
+    found_instances = client.search_for_instances(study, series, limit=3)
+    assert [one["00080018"]["Value"][0] for one in found_instances] == [image.sop for image in images[:3]]
+    rest = client.search_for_instances(study, offset=3)
+    assert [one["00080018"]["Value"][0] for one in rest] == [images[3].sop]
+
+    expected = {image.sop: image.pixels for image in images}
+    assert {one.SOPInstanceUID: one.PixelData for one in client.retrieve_study(study)} == expected
+    assert {one.SOPInstanceUID: one.PixelData for one in client.retrieve_series(study, series)} == expected
+    one = client.retrieve_instance(study, series, images[1].sop)
+    assert one == pydicom.dcmread(io.BytesIO(images[1].file))
+
+    for metadata in (
+        client.retrieve_study_metadata(study),
+        client.retrieve_series_metadata(study, series),
+        [client.retrieve_instance_metadata(study, series, image.sop) for image in images],
+    ):
+        assert {item["00080018"]["Value"][0] for item in metadata} == expected.keys()
+        loaded = pydicom.Dataset.from_json(metadata[0], bulk_data_uri_handler=lambda uri: b"")
+        assert loaded.PatientName == "WEB^CLIENT"
+
+    client.delete_instance(study, series, images[0].sop)
+    assert len(client.search_for_instances(study)) == 3
+    client.delete_series(study, series)
+    assert client.search_for_studies(search_filters={"StudyInstanceUID": study}) == []
+    with pytest.raises(HTTPError) as gone:
+        client.delete_study(study)
+    assert gone.value.response.status_code == 404
+
+
+def test_bulk_data_is_where_the_metadata_says(client: DICOMwebClient) -> None:
+    [image] = new_series(1, pixels=50_000)
+    client.store_instances([pydicom.dcmread(io.BytesIO(image.file))])
+    [metadata] = client.retrieve_series_metadata(image.study, image.series)
+    [content] = client.retrieve_bulkdata(metadata["7FE00010"]["BulkDataURI"])
+    assert content == image.pixels
+
+
+def test_failures_are_told(client: DICOMwebClient) -> None:
+    good, bad = new_series(2)
+    answer = client.store_instances(
+        [pydicom.dcmread(io.BytesIO(one.file)) for one in (good, bad.but(modality=None))]
+    )
+    assert [item.ReferencedSOPInstanceUID for item in answer.ReferencedSOPSequence] == [good.sop]
+    [failure] = answer.FailedSOPSequence
+    assert failure.ReferencedSOPInstanceUID == bad.sop
+    assert failure.FailureReason == 0xA900
+    with pytest.raises(HTTPError) as missing:
+        client.retrieve_study("1.2.3.4.5.6.7")
+    assert missing.value.response.status_code == 404
+
+
+def test_compressed_objects_come_as_they_are(client: DICOMwebClient, pydicom_test_files: list[Path]) -> None:
+    path = next(path for path in pydicom_test_files if path.name == "MR_small_RLE.dcm")
+    source = pydicom.dcmread(path)
+    client.store_instances([source])
+    uids = (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID)
+    rle = source.file_meta.TransferSyntaxUID
+    got = client.retrieve_instance(*uids, media_types=(("application/dicom", rle),))
+    assert got.file_meta.TransferSyntaxUID == rle
+    assert got == source
