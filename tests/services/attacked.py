@@ -13,8 +13,9 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
-from collections.abc import AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,9 +174,19 @@ class AttackedServer:
             timeout_s=timeout_s,
         )
 
-    async def ready(self) -> tuple[int, str]:
-        answer = await self.http("GET", "/health/ready")
-        return answer.status, answer.body.decode()
+    def ready(self) -> tuple[int, str]:
+        """Status and words of /health/ready; blocks."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read().decode()
+
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+        """Blocks; the server must live meanwhile."""
+        assert self.process is not None
+        self.process.wait_until(condition, what, timeout_s)
 
     def _environment(self) -> dict[str, str]:
         """Compiled once a session: a test that starts twenty servers would wait a minute for the compiler."""

@@ -15,8 +15,8 @@ from isocenter.features.archive.entry import Outcome, Received
 from isocenter.features.archive.filing import file_objects
 from isocenter.features.archive.policies import BatchPolicy, Policies
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import Busy, IsocenterError, Kind, Unavailable
-from isocenter.platform.db import Database, IntegrityViolation, Work
+from isocenter.kit.errors import Busy, IsocenterError, Kind, OutOfSpace, Unavailable
+from isocenter.platform.db import Database, DatabaseUnreachable, IntegrityViolation, Work
 
 _ATTEMPTS = 4
 
@@ -96,14 +96,16 @@ class GroupCommitter:
             group = self._next_group()
             try:
                 await self._commit(group)
-            except BaseException as error:
-                for submission in group:
-                    if not submission.done.done():
-                        submission.done.set_exception(
-                            error if isinstance(error, Exception) else Unavailable("Shutting down.")
-                        )
-                if not isinstance(error, Exception):
-                    raise
+            except DatabaseUnreachable as error:
+                # All who wait have waited as long: nobody's answer shall take one time-out after another.
+                group += self._waiting
+                self._waiting.clear()
+                _fail(group, error)
+            except Exception as error:
+                _fail(group, error)
+            except BaseException:
+                _fail(group, Unavailable("The archive is shutting down.", retry_after_s=10))
+                raise
 
     def _next_group(self) -> list[_Submission]:
         """Submissions of one organisation and one set of policies, up to the commit's size."""
@@ -122,8 +124,8 @@ class GroupCommitter:
     async def _commit(self, group: list[_Submission]) -> None:
         try:
             outcomes = await self._write(group)
-        except IsocenterError:
-            if len(group) == 1:
+        except Exception as error:
+            if len(group) == 1 or isinstance(error, DatabaseUnreachable | OutOfSpace):
                 raise
             # One submission must not fail the others: each alone.
             for submission in group:
@@ -137,9 +139,10 @@ class GroupCommitter:
     async def _commit_alone(self, submission: _Submission) -> None:
         try:
             outcomes = await self._write([submission])
-        except IsocenterError as error:
-            if not submission.done.done():
-                submission.done.set_exception(error)
+        except DatabaseUnreachable:
+            raise
+        except Exception as error:
+            _fail([submission], error)
         else:
             _answer(submission, outcomes)
 
@@ -162,6 +165,12 @@ class GroupCommitter:
 def _answer(submission: _Submission, outcomes: list[Outcome]) -> None:
     if not submission.done.done():  # its waiter may have been cancelled; the objects are filed all the same
         submission.done.set_result(outcomes)
+
+
+def _fail(group: Sequence[_Submission], error: Exception) -> None:
+    for submission in group:
+        if not submission.done.done():
+            submission.done.set_exception(error)
 
 
 def _file_batch(

@@ -1,6 +1,6 @@
 """The database: SQLite by default, PostgreSQL when one machine is not enough. See README.md."""
 
-from isocenter.platform.db.interface import Database, IntegrityViolation, one
+from isocenter.platform.db.interface import Database, DatabaseUnreachable, IntegrityViolation, one
 from isocenter.platform.db.open import open_database
 from isocenter.platform.db.sql import Call, CallMany, Row, Sql, Work, composed
 
@@ -8,6 +8,7 @@ __all__ = [
     "Call",
     "CallMany",
     "Database",
+    "DatabaseUnreachable",
     "IntegrityViolation",
     "Row",
     "Sql",

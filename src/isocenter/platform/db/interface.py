@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
-from isocenter.kit.errors import Conflict
+from isocenter.kit.errors import Conflict, Unavailable
 from isocenter.platform.db.sql import Row, Work
 
 T = TypeVar("T")
@@ -18,12 +18,19 @@ class IntegrityViolation(Conflict):
     default_code = "integrity-violation"
 
 
+class DatabaseUnreachable(Unavailable):
+    """It is gone, silent or locked by somebody else: whatever is asked of it now would wait as long."""
+
+    default_code = "database-unreachable"
+
+
 class Database(Protocol):
     """Runs units of work (see :mod:`isocenter.platform.db.sql`), each in one transaction.
 
-    Raises :class:`~isocenter.kit.errors.Unavailable` when the database cannot be reached or stays locked,
-    :class:`~isocenter.kit.errors.OutOfSpace` when its disk is full, :class:`IntegrityViolation`. Whatever is
-    raised, inside the work or by the database, nothing of the unit remains.
+    Raises :class:`DatabaseUnreachable` when the database cannot be reached or stays locked, another
+    :class:`~isocenter.kit.errors.Unavailable` when it fails, :class:`~isocenter.kit.errors.OutOfSpace` when
+    its disk is full, :class:`IntegrityViolation`. Whatever is raised, inside the work or by the database,
+    nothing of the unit remains.
     """
 
     dialect: Literal["sqlite", "postgresql"]
@@ -47,7 +54,7 @@ class Database(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return when the database answers; raises what ``read`` raises."""
+        """Return when the database answers and can be written to; raises what ``write`` raises."""
         ...
 
     async def close(self) -> None: ...

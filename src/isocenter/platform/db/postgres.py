@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal, TypeVar
 
 import asyncpg
 
-from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
-from isocenter.platform.db.interface import IntegrityViolation, P
+from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
+from isocenter.platform.db.interface import DatabaseUnreachable, IntegrityViolation, P
 from isocenter.platform.db.sql import Call, Row, Work, composed
 
 T = TypeVar("T")
@@ -33,10 +34,15 @@ _CONNECTION_LOST = (
 class PostgresDatabase:
     dialect: Literal["sqlite", "postgresql"] = "postgresql"
 
-    def __init__(self, url: str, *, pool_max: int = 12, command_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str, *, pool_max: int = 12, read_timeout_s: float = 60.0, write_timeout_s: float = 10.0
+    ) -> None:
+        """``write_timeout_s``: how long one statement of a write may take. A sender waits for it, and a
+        database whose machine hangs says nothing; a search may think longer."""
         self._url = url
         self._pool_max = pool_max
-        self._command_timeout_s = command_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._write_timeout_s = write_timeout_s
         self._pool: asyncpg.Pool[Any] | None = None
         self._opening = asyncio.Lock()
 
@@ -74,14 +80,16 @@ class PostgresDatabase:
         isolation: Literal["read_committed", "repeatable_read"],
         readonly: bool,
     ) -> T:
+        timeout_s = self._read_timeout_s if readonly else self._write_timeout_s
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 pool = await self._open()
                 async with (
                     pool.acquire(timeout=10) as connection,
+                    _hung_up_on_if_silent(connection),
                     connection.transaction(isolation=isolation, readonly=readonly),
                 ):
-                    return await _drive(connection, start())
+                    return await _drive(connection, start(), timeout_s)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 if attempt == _ATTEMPTS:
                     raise Unavailable(
@@ -101,14 +109,24 @@ class PostgresDatabase:
                     self._url,
                     min_size=1,
                     max_size=self._pool_max,
-                    command_timeout=self._command_timeout_s,
+                    command_timeout=self._write_timeout_s,
                     timeout=10,
                     server_settings={"application_name": "isocenter"},
                 )
             return self._pool
 
 
-async def _drive(connection: Any, work: Work[T]) -> T:
+@contextlib.asynccontextmanager
+async def _hung_up_on_if_silent(connection: Any) -> AsyncIterator[None]:
+    """After a time-out a good-bye would take one more, and the pool another before it took it back."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
+
+
+async def _drive(connection: Any, work: Work[T], timeout_s: float) -> T:
     """Answer each call the work yields until it returns."""
     try:
         call = next(work)
@@ -117,10 +135,12 @@ async def _drive(connection: Any, work: Work[T]) -> T:
             if call.sql.only == "sqlite":
                 pass
             elif isinstance(call, Call):
-                rows = await connection.fetch(call.sql.postgres, *call.sql.postgres_params(call.params))
+                rows = await connection.fetch(
+                    call.sql.postgres, *call.sql.postgres_params(call.params), timeout=timeout_s
+                )
             else:
                 await connection.executemany(
-                    call.sql.postgres, [call.sql.postgres_params(row) for row in call.rows]
+                    call.sql.postgres, [call.sql.postgres_params(row) for row in call.rows], timeout=timeout_s
                 )
             call = work.send(rows)
     except StopIteration as finished:
@@ -134,6 +154,8 @@ def _translated(error: asyncpg.PostgresError) -> IsocenterError:
     state = error.sqlstate or ""
     if state.startswith("23"):
         return IntegrityViolation(f"The database refused the change (SQLSTATE {state}).")
+    if state.startswith("22") or isinstance(error, asyncpg.DataError):
+        return InternalError("The database cannot take a value that it was given.", code="unstorable-value")
     if state == "53100":
         return OutOfSpace(
             "The disk that holds the database is full.",
@@ -148,8 +170,8 @@ def _translated(error: asyncpg.PostgresError) -> IsocenterError:
     )
 
 
-def _unreachable(error: BaseException) -> Unavailable:
-    return Unavailable(
+def _unreachable(error: BaseException) -> DatabaseUnreachable:
+    return DatabaseUnreachable(
         f"The PostgreSQL database cannot be reached ({type(error).__name__}).",
         remedy="Check that it runs and that --database-url is right; 'isocenter doctor' tries it.",
         retry_after_s=10,

@@ -14,16 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
-from isocenter.platform.db.interface import IntegrityViolation, P
-from isocenter.platform.db.sql import Call, Work, composed
+from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
+from isocenter.platform.db.interface import DatabaseUnreachable, IntegrityViolation, P
+from isocenter.platform.db.sql import Call, Work
 
 T = TypeVar("T")
 _READERS = 3
+_BUSY_MS = 10_000  # another process (import, CLI) may be writing
+_PING_MS = 4_000  # below what a health check waits for
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # an acknowledged object's row must survive a power cut
-    "PRAGMA busy_timeout = 10000",  # another process (import, CLI) may be writing
+    f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -65536",
     "PRAGMA mmap_size = 268435456",
@@ -60,10 +62,8 @@ class SqliteDatabase:
         return await self._visit(self._writer, "BEGIN IMMEDIATE", lambda: work(*args, **kwargs))
 
     async def ping(self) -> None:
-        def select_one() -> Work[None]:
-            yield composed("SELECT 1")()
-
-        await self.read(select_one)
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(self._readers, self._take_write_lock))
 
     async def close(self) -> None:
         def close_all() -> None:
@@ -96,6 +96,26 @@ class SqliteDatabase:
                     connection.execute("ROLLBACK")
                 raise
             return result
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        except (OverflowError, UnicodeError) as error:
+            raise InternalError(
+                "The database cannot take a value that it was given.", code="unstorable-value"
+            ) from error
+
+    def _take_write_lock(self) -> None:
+        """Whoever keeps it hinders no reader (WAL), so reading alone would not show that we cannot write.
+
+        On a reader's thread: the writer's may be waiting for that lock right now.
+        """
+        try:
+            connection = self._connection()
+            connection.execute(f"PRAGMA busy_timeout = {_PING_MS}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         except sqlite3.Error as error:
             raise _translated(error) from error
 
@@ -147,7 +167,7 @@ def _translated(error: sqlite3.Error) -> IsocenterError:
             "The disk that holds the database is full.", remedy="Free space on the data folder's disk."
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Unavailable(
+        return DatabaseUnreachable(
             "The database stayed locked by another process.",
             remedy="End the process that holds isocenter.db open, or wait for it.",
             retry_after_s=5,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isocenter.platform.storage.object_store import BucketStore
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
-SILENCE_TIMEOUT = timedelta(seconds=20)  # S3 may think that long before it answers, never in the middle
+SILENCE_TIMEOUT = timedelta(seconds=12)  # S3 may think before it answers; senders do not wait much longer
 REQUEST_TIMEOUT = timedelta(seconds=120)  # one part or window of 8 MB, or one object below 16 MB
 RETRY_TIMEOUT = timedelta(seconds=8)
 RETRIES_MAX = 3
