@@ -15,6 +15,7 @@ import uvicorn
 
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.application import create_app
+from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.services import HttpLimits, HttpServices
 from isocenter.kit.clock import ManualClock
 from services.archive import Image, TestArchive, opened
@@ -64,6 +65,7 @@ async def http_server(
     database_url: str = "",
     limits: HttpLimits | None = None,
     public_url: str = "",
+    protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
     **archive: Any,
 ) -> AsyncIterator[HttpServer]:
     """``archive``: what ``services.archive.opened`` takes."""
@@ -79,15 +81,17 @@ async def http_server(
             limits=limits or HttpLimits(),
         )
         app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
-        async with served(app) as url, httpx2.AsyncClient(timeout=60) as client:
+        async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60) as client:
             yield HttpServer(url, held, clock, client)
 
 
 @contextlib.asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
+async def served(app: Any, protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol) -> AsyncIterator[str]:
     """The URL under which uvicorn serves the application."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=protocol, log_config=None, access_log=False, lifespan="off")
+    )
     server.capture_signals = contextlib.nullcontext  # the signals stay pytest's
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
