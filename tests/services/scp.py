@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.server import DimseServer
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.platform.db import Database
 from services.archive import CT, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
 
@@ -134,6 +135,24 @@ def identifier(level: str, *, syntax: str = EXPLICIT, charset: bytes | None = No
     return write_dataset(elements, syntax)
 
 
+class OnePageOnly:
+    """A database whose second page of a search never comes; ``stopped``: its reader was cancelled."""
+
+    def __init__(self, inner: Database) -> None:
+        self._inner = inner
+        self._pages = 0
+        self.stopped = asyncio.Event()
+
+    async def read(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        self._pages += 1
+        if self._pages > 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.stopped.set()
+        return await self._inner.read(work, *args, **kwargs)
+
+
 @contextlib.asynccontextmanager
 async def scp_door(
     folder: Path,
@@ -142,15 +161,18 @@ async def scp_door(
     settings: DicomSettings | None = None,
     loopback_exempt: bool = True,
     admit_any: bool = False,
+    searching: Callable[[Database], Any] = lambda database: database,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
-    """``database_url``: one of ``services.archive.fresh_url``. ``archive``: what ``opened`` takes."""
+    """``database_url``: one of ``services.archive.fresh_url``. ``searching`` wraps the database
+    that queries go to. ``archive``: what ``opened`` takes."""
     migrate = not database_url
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=migrate, **archive) as held:
         ae_titles = AeTitles(held.database, held.clock, admit_any=admit_any, loopback_exempt=loopback_exempt)
         server = create_dicom_server(
-            DicomServices(held.database, held.ingest, ae_titles, held.clock), settings or DicomSettings()
+            DicomServices(searching(held.database), held.ingest, ae_titles, held.clock),
+            settings or DicomSettings(),
         )
         await server.start("127.0.0.1", 0)
         try:
