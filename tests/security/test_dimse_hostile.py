@@ -131,6 +131,20 @@ async def test_before_an_association(attack: str, caplog: pytest.LogCaptureFixtu
     assert "aborted by us" in caplog.text
 
 
+async def test_titles_that_are_none_are_echoed_and_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    title = b"\\\n\x1b[31mX\xff\0      "
+    request = REQUEST[:10] + title[:16].ljust(16) + b"a\\b".ljust(16) + REQUEST[42:]
+    async with serving(MemoryService()) as server:
+        attacker = await Attacker.connect(server)
+        await attacker.send(request)
+        assert (await attacker.pdu())[:1] == b"\2"
+        await attacker.send(RELEASE)
+        assert (await attacker.pdu())[:1] == b"\6"
+        await attacker.close()
+    assert "\x1b" not in caplog.text
+
+
 INSIDE = {
     "random": b"\xaa" + RANDOM.randbytes(4096),
     "p-data of 4 GB": b"\4\0\xff\xff\xff\xff",

@@ -41,6 +41,7 @@ from isocenter.dimse.protocol import rejections, statuses
 from isocenter.dimse.protocol.limits import Limits
 from isocenter.dimse.protocol.messages import CFindRequest, CStoreRequest, NCreateRequest, NGetRequest
 from isocenter.dimse.protocol.negotiation import negotiate
+from isocenter.dimse.protocol.pdu import NegotiatedContext
 from isocenter.dimse.protocol.user_information import (
     AsynchronousOperationsWindow,
     RoleSelection,
@@ -505,6 +506,82 @@ async def test_shutdown_cuts_what_does_not_end() -> None:
         await server.shutdown(0.1)
         with pytest.raises(AssociationAborted):
             await task
+
+
+async def test_a_release_that_waits_when_the_server_shuts_down() -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(sink: MemorySink) -> None:
+        started.set()
+        await go.wait()
+
+    service = MemoryService(on_finish=hold)
+    async with serving(service) as server:
+        association = await associate(server)
+        store = asyncio.create_task(association.store(CT, "1.2.3", EXPLICIT, b"abc"))
+        await started.wait()
+        release = asyncio.create_task(association.release())
+        connection = next(iter(server._connections))
+        while connection._waiting is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        shutdown = asyncio.create_task(server.shutdown(5))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(store, release, shutdown)
+        assert len(service.stored) == 1
+
+
+async def test_a_peer_that_aborts_while_it_is_being_admitted(caplog: pytest.LogCaptureFixture) -> None:
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryService):
+        async def admit(self, request, peer):  # type: ignore[no-untyped-def]
+            entered.set()
+            await go.wait()
+            return await super().admit(request, peer)
+
+    async with serving(Slow()) as server:
+        connecting = asyncio.create_task(associate(server))
+        await entered.wait()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        go.set()
+    assert "failed" not in caplog.text
+    assert server.open_associations == 0
+
+
+async def test_an_admission_that_takes_too_long_is_a_rejection_for_now() -> None:
+    class Stuck(MemoryService):
+        async def admit(self, request, peer):  # type: ignore[no-untyped-def]
+            await asyncio.Event().wait()
+
+    async with serving(Stuck(), artim_s=0.1) as server:
+        with pytest.raises(AssociationRejected) as refusal:
+            await associate(server)
+    assert refusal.value.reject == rejections.TEMPORARY_CONGESTION
+
+
+async def test_a_service_that_answers_what_was_not_proposed_cannot_hang_a_peer() -> None:
+    class Wrong(MemoryService):
+        async def admit(self, request, peer):  # type: ignore[no-untyped-def]
+            return Accept((NegotiatedContext(99, 0, EXPLICIT),))
+
+    async with serving(Wrong()) as server:
+        with pytest.raises(AssociationRejected):
+            await associate(server)
+
+
+async def test_an_admission_that_fails_is_a_rejection_for_now(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryService):
+        async def admit(self, request, peer):  # type: ignore[no-untyped-def]
+            raise RuntimeError("database gone")
+
+    async with serving(Broken()) as server:
+        with pytest.raises(AssociationRejected) as refusal:
+            await associate(server)
+    assert refusal.value.reject == rejections.TEMPORARY_CONGESTION
+    assert "admission" in caplog.text
 
 
 async def test_user_identity_and_roles_reach_the_service() -> None:

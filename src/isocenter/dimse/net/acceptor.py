@@ -39,6 +39,7 @@ from isocenter.dimse.protocol.limits import DEFAULT_LIMITS, Limits
 from isocenter.dimse.protocol.messages import CStoreRequest, CStoreResponse, Request, Response
 from isocenter.dimse.protocol.negotiation import accepted_contexts
 from isocenter.dimse.protocol.pdu import AssociateAccept, AssociateRequest
+from isocenter.dimse.protocol.state import State
 from isocenter.dimse.protocol.user_information import AsynchronousOperationsWindow, UserInformation
 from isocenter.kit.clock import Clock
 
@@ -159,7 +160,7 @@ class ServerConnection(Connection):
 
     async def _release_when_quiet(self, performer: Performer) -> None:
         await performer.quiet()
-        if not self.lost:
+        if self.association.established:  # the server may have shut down meanwhile
             self._respond_release()
 
     def _respond_release(self) -> None:
@@ -176,14 +177,18 @@ class ServerConnection(Connection):
         server.admitted += 1
         self._counted = True
         try:
-            verdict = await server.service.admit(request, self._peer)
+            async with asyncio.timeout(server.settings.artim_s):
+                verdict = await server.service.admit(request, self._peer)
+            if self.association.state is not State.STA3:
+                return  # the peer did not wait for the answer
             if isinstance(verdict, Accept):
                 self._establish(request, verdict)
             else:
                 self._reject(verdict)
         except Exception:
             logger.exception("the admission of an association failed")
-            self._reject(rejections.TEMPORARY_CONGESTION)
+            if self.association.state is State.STA3:
+                self._reject(rejections.TEMPORARY_CONGESTION)
 
     def _reject(self, reject: Reject) -> None:
         self.end_reason = rejections.describe(reject)

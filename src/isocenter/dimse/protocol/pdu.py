@@ -126,7 +126,8 @@ def encode_associate_request(request: AssociateRequest) -> bytes:
         syntaxes = b"".join(item(0x40, uid.encode("ascii")) for uid in context.transfer_syntaxes)
         abstract = item(0x30, context.abstract_syntax.encode("ascii"))
         contexts.append(item(0x20, bytes((context.context_id, 0, 0, 0)) + abstract + syntaxes))
-    return _encode_associate(PduType.ASSOCIATE_RQ, request, b"".join(contexts))
+    titles = encode_ae_title(request.called_ae_title), encode_ae_title(request.calling_ae_title)
+    return _encode_associate(PduType.ASSOCIATE_RQ, request, titles, b"".join(contexts))
 
 
 def encode_associate_accept(accept: AssociateAccept) -> bytes:
@@ -138,19 +139,19 @@ def encode_associate_accept(accept: AssociateAccept) -> bytes:
         )
         for context in accept.contexts
     )
-    return _encode_associate(PduType.ASSOCIATE_AC, accept, contexts)
+    titles = _echoed(accept.called_ae_title), _echoed(accept.calling_ae_title)
+    return _encode_associate(PduType.ASSOCIATE_AC, accept, titles, contexts)
 
 
 def _encode_associate(
-    pdu_type: PduType, associate: AssociateRequest | AssociateAccept, contexts: bytes
+    pdu_type: PduType,
+    associate: AssociateRequest | AssociateAccept,
+    titles: tuple[bytes, bytes],
+    contexts: bytes,
 ) -> bytes:
     body = b"".join(
         (
-            _ASSOCIATE_FIXED.pack(
-                associate.protocol_version,
-                encode_ae_title(associate.called_ae_title),
-                encode_ae_title(associate.calling_ae_title),
-            ),
+            _ASSOCIATE_FIXED.pack(associate.protocol_version, *titles),
             item(0x10, associate.application_context.encode("ascii")),
             contexts,
             item(0x50, encode_user_information(associate.user_information)),
@@ -242,6 +243,11 @@ def encode_ae_title(title: str) -> bytes:
     if not title.isascii() or not title.isprintable() or len(title) > 16 or "\\" in title:
         raise LocalProtocolError(f"{title!r} is not an AE title: at most 16 printable ASCII characters")
     return title.ljust(16).encode("ascii")
+
+
+def _echoed(title: str) -> bytes:
+    """In an accept the titles only repeat the peer's own, good or bad (PS3.8 Table 9-17)."""
+    return title.ljust(16).encode("ascii", "replace")[:16]
 
 
 def _fixed(body: bytes) -> tuple[int, str, str]:
