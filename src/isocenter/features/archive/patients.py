@@ -20,7 +20,7 @@ from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
 from isocenter.features.archive.entry import Entry, LevelData
 from isocenter.features.archive.merge import contradictions, merge
-from isocenter.platform.db import Row, Work
+from isocenter.platform.db import IntegrityViolation, Row, Work
 
 PATIENT_ID = 0x00100020
 _COLUMNS = ("name_key", "birth_date", "sex")
@@ -97,7 +97,7 @@ def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> W
         )
         # Another process may have made the same patient meanwhile: look again, then complete that one.
         rows = yield queries.LOCK_PATIENT(**identity)
-        yield from _fill(organization_id, rows[0], level, entry, now_us)
+        yield from _fill(organization_id, still_there(rows), level, entry, now_us)
     pk: int = rows[0]["id"]
     return pk
 
@@ -105,7 +105,15 @@ def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> W
 def fill_patient(organization_id: int, patient_pk: int, entry: Entry, now_us: int) -> Work[None]:
     """Complete a study's patient from one more of its objects."""
     rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=patient_pk)
-    yield from _fill(organization_id, rows[0], entry.levels.patient, entry, now_us)
+    yield from _fill(organization_id, still_there(rows), entry.levels.patient, entry, now_us)
+
+
+def still_there(rows: list[Row]) -> Row:
+    """The row that was found or made a moment ago. It may have been deleted since: the committer, told so
+    by the same error as when a reference breaks, files the object anew."""
+    if not rows:
+        raise IntegrityViolation("A row was deleted while an object was being filed under it.")
+    return rows[0]
 
 
 def _fill(organization_id: int, row: Row, level: LevelData, entry: Entry, now_us: int) -> Work[None]:

@@ -16,6 +16,7 @@ from isocenter.features.archive.patients import (
     is_upgrade,
     known_patient,
     objection,
+    still_there,
 )
 from isocenter.platform.db import Work
 
@@ -126,9 +127,9 @@ class Places:
         rows = yield queries.LOCK_STUDY(
             organization_id=self._organization_id, study_instance_uid=entry.study_instance_uid
         )
-        study_pk: int = rows[0]["id"]
+        study_pk: int = still_there(rows)["id"]
         owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=study_pk)
-        known = _KnownStudy(study_pk, known_patient(owners[0], "id"))
+        known = _KnownStudy(study_pk, known_patient(still_there(owners), "id"))
         self._studies[entry.study_instance_uid] = known
         if known.patient.pk == patient_pk:
             return study_pk
@@ -142,13 +143,13 @@ class Places:
         )
         yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=known.patient.pk)
         owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=known.pk)
-        known.patient = known_patient(owners[0], "id")
+        known.patient = known_patient(still_there(owners), "id")
 
     def _fill_study(self, entry: Entry) -> Work[None]:
         rows = yield queries.LOCK_STUDY(
             organization_id=self._organization_id, study_instance_uid=entry.study_instance_uid
         )
-        row = rows[0]
+        row = still_there(rows)
         merged = merge({name: row[name] for name in _STUDY_COLUMNS}, row["fragments"], entry.levels.study)
         if merged.changed:
             yield queries.FILL_STUDY(
@@ -176,7 +177,7 @@ class Places:
             )
             is_new = bool(inserted)
         rows = yield queries.LOCK_SERIES(**identity)
-        row = rows[0]
+        row = still_there(rows)
         merged = merge({name: row[name] for name in _SERIES_COLUMNS}, row["fragments"], level)
         yield queries.FILL_SERIES(
             organization_id=self._organization_id,

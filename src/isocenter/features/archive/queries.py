@@ -39,6 +39,11 @@ COUNT_DUPLICATE = Sql("""
     WHERE organization_id = :organization_id AND id = :id
 """)
 
+COUNT_DUPLICATE_OF_CURRENT = Sql("""
+    UPDATE instance SET duplicate_count = duplicate_count + 1
+    WHERE organization_id = :organization_id AND sop_instance_uid = :sop_instance_uid AND current = 1
+""")
+
 RETIRE_INSTANCES = Sql("""
     UPDATE instance SET current = 0 WHERE organization_id = :organization_id AND id IN :ids
 """)
@@ -46,6 +51,11 @@ RETIRE_INSTANCES = Sql("""
 REMOVE_INSTANCES = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids
 """)
+
+LOCK_ENTITIES = Sql(
+    "SELECT pg_advisory_xact_lock(731908, stripe) FROM unnest(:stripes::int[]) AS stripe", only="postgresql"
+)
+"""Transactions that file objects of the same patient or study follow one another; see ``filing.py``."""
 
 # --- the levels above ------------------------------------------------------------------------------------
 
