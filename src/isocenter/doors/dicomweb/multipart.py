@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser
 
 from isocenter.kit.errors import InvalidInput, TooLarge
 
-_BOUNDARY_CHARS_MAX = 70  # RFC 2046 §5.1.1
+_BOUNDARY_CHARS_MAX = 200  # RFC 2046 §5.1.1 allows 70; Orthanc sends 73
 _HEADERS_MAX = 8
 _HEADER_BYTES_MAX = 4096
 
@@ -52,7 +52,8 @@ class MultipartReader:
             or not 0 < len(boundary) <= _BOUNDARY_CHARS_MAX
         ):
             raise MalformedMultipart(
-                "The boundary in Content-Type breaks RFC 2046.", remedy="Use 1 to 70 letters and digits."
+                "The boundary in Content-Type is missing, too long or not printable ASCII.",
+                remedy="Use 1 to 70 letters and digits (RFC 2046).",
             )
         self._parts_max = parts_max
         self._parts = 0
