@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import io
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,7 +16,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGBaseline8Bit
 
 from isocenter.dicom.uids import is_valid_uid
 from isocenter.features.archive.changes import read_changes
@@ -309,6 +310,19 @@ async def test_deflated_objects(tmp_path: Path, pydicom_test_files: list[Path]) 
         url = answer["00081199"]["Value"][0]["00081190"]["Value"][0]
         (found,) = (await server.client.get(url + "/metadata")).json()
         assert (await server.client.get(found["7FE00010"]["BulkDataURI"])).content == sent.PixelData
+
+
+async def test_bulk_data_is_little_endian(tmp_path: Path, pydicom_test_files: list[Path]) -> None:
+    content = contents_of(pydicom_test_files, "MR_small_bigendian.dcm")
+    sent = pydicom.dcmread(io.BytesIO(content))
+    assert sent.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
+    async with http_server(tmp_path) as server:
+        answer = (await server.store(content)).json()
+        url = answer["00081199"]["Value"][0]["00081190"]["Value"][0]
+        given = (await server.client.get(url + "/bulkdata/7FE00010")).content
+    words = array("H", sent.PixelData)
+    words.byteswap()
+    assert given == words.tobytes()
 
 
 def contents_of(files: list[Path], name: str) -> bytes:

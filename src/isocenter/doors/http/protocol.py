@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol with bounds on what comes before the body.
 
-uvicorn waits for the end of a request's head for ever and keeps all of it: a few thousand connections that send
-a byte a minute ("slow-loris"), or one that sends headers without end, would take the server down.
+uvicorn waits for the end of a request's head for ever and keeps all of it: a few thousand connections that
+send a byte a minute ("slow-loris"), or one that sends headers without end, would take the server down.
 """
 
 from __future__ import annotations
