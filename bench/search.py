@@ -1,4 +1,4 @@
-"""Searches over the same 22,110 objects in both servers: C-FIND and QIDO-RS (filled once, it takes minutes)."""
+"""C-FIND and QIDO-RS over the same 22,110 objects in both servers (filled once for all: it takes minutes)."""
 
 from __future__ import annotations
 
