@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, with_database
+from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_database
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Let an AE title call."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(database: Database) -> RegisteredTitle:
         return await _ae_titles(database).register(
@@ -63,7 +62,6 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Let an AE title call no longer."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(database: Database) -> int:
         return await _ae_titles(database).remove(DEFAULT_ORGANIZATION, title, host=host)
@@ -82,7 +80,6 @@ def list_(loaded: LoadedSettings, as_json: Json = False) -> None:
 
     With --json: {"calling_ae_titles", "ae_titles": […], "refused": [… with "command"]}, stable.
     """
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(database: Database) -> tuple[list[RegisteredTitle], list[RefusedPeer]]:
         ae_titles = _ae_titles(database)

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, with_database
+from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_database
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def changes(
 
     With --json one line each: {"number", "at_us", "kind", "study_instance_uid", …, "detail"}, stable.
     """
-    from isocenter.app import DEFAULT_ORGANIZATION
     from isocenter.features.archive.changes import read_changes
 
     async def run(database: Database) -> list[Change]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEFAULT_ORGANIZATION = 1
+"""The one of isocenter.app, without importing the servers for it."""
+
 
 def with_archive(loaded: LoadedSettings, run: Callable[[Archive], Awaitable[T]]) -> T:
     """What ``run`` returns for the open archive; it is closed afterwards. Raises what opening raises."""

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, with_archive
+from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_archive
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
@@ -45,8 +45,6 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the objects in quarantine, oldest first, each with its first problem."""
-    from isocenter.app import DEFAULT_ORGANIZATION
-
     chosen = _state(state)
 
     async def run(archive: Archive) -> tuple[list[Quarantined], int]:
@@ -70,7 +68,6 @@ def list_(
 @with_settings
 def show(loaded: LoadedSettings, entry_id: EntryId, as_json: Json = False) -> None:
     """Show one entry: its problems, what can be done about each, and what could be read of it."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(archive: Archive) -> Quarantined:
         return await archive.quarantine.get(DEFAULT_ORGANIZATION, entry_id)
@@ -94,8 +91,6 @@ def accept(
     as_json: Json = False,
 ) -> None:
     """File the object after all, corrected where --set says so: --set Modality=CT --set PatientID=4711."""
-    from isocenter.app import DEFAULT_ORGANIZATION
-
     wanted = _corrections(corrections or [])
 
     async def run(archive: Archive) -> Outcome:
@@ -117,7 +112,6 @@ def discard(
     as_json: Json = False,
 ) -> None:
     """Let go of the object; the sweep removes its bytes after the grace period."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(archive: Archive) -> None:
         await archive.quarantine.discard(DEFAULT_ORGANIZATION, entry_id, reason)
@@ -138,7 +132,6 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the object as it was received to a file, which must not exist yet."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(archive: Archive) -> int:
         pieces = await archive.quarantine.content(DEFAULT_ORGANIZATION, entry_id)
