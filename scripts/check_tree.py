@@ -25,7 +25,8 @@ LINES_MAX = 600
 _ADDRESS = re.compile(r"://|^\s*(-i|-f|--(extra-)?index-url|--find-links|--trusted-host)\b| @ (file|git)\b")
 _LOCKS_WITH_ADDRESSES = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "yarn.lock"}
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:(?:home|Users)/[a-z][\w.-]*|root)/")
-_TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+([a-z_]+)", re.IGNORECASE)
+# After FROM and JOIN a name before a parenthesis is a function that makes rows, such as unnest(…).
+_TABLE = re.compile(r"\b(?:(?:INTO|UPDATE)\s+|(?:FROM|JOIN)\s+(?![a-z_]+\s*\())([a-z_]+)", re.IGNORECASE)
 # Keyed by object key or organisation themselves, and Alembic's own.
 _TABLES_OF_ALL = {"sweep_mark", "organization", "alembic_version"}
 # Folders that any machine has, or that an example may well name.

@@ -71,6 +71,8 @@ def test_tests_do_not_sleep(call: str, sick: bool) -> None:
         ('Sql("SELECT id FROM patient WHERE organization_id = :organization_id")', False),
         ('Sql("SELECT pg_advisory_xact_lock(1)", only="postgresql")', False),
         ('Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")', False),
+        ('Sql("INSERT INTO patient (name) VALUES (:name)")', True),
+        ('Sql("SELECT pg_lock(stripe) FROM unnest(:stripes) AS stripe")', False),
     ],
 )
 def test_statements_name_the_organisation(statement: str, sick: bool) -> None:
