@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +14,15 @@ from services.isocenter import Isocenter
 
 @pytest.fixture
 def start_isocenter(tmp_path: Path) -> Iterator[Callable[..., Isocenter]]:
-    """``start_isocenter(*flags, environ=…)``: as many servers as a test wants, each in its own folder."""
+    """``start_isocenter(*flags, environ=…, data_folder=…)``: as many servers as a test wants, each in a
+    folder of its own unless it is to go on with another's."""
     with ExitStack() as running:
         count = 0
 
-        def start(*flags: str, environ: Mapping[str, str] | None = None) -> Isocenter:
+        def start(*flags: str, **more: Any) -> Isocenter:
             nonlocal count
             count += 1
-            server = Isocenter(tmp_path / f"isocenter-{count}", *flags, environ=environ)
+            server = Isocenter(tmp_path / f"isocenter-{count}", *flags, **more)
             running.callback(server.stop)
             return server
 

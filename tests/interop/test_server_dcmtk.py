@@ -10,7 +10,6 @@ import orjson
 import pydicom
 import pytest
 
-from services.archive import Image
 from services.dcmtk import Dcmtk, StoreScp
 from services.isocenter import Isocenter, attribute
 from services.series import new_series, write_files
@@ -20,18 +19,6 @@ SOP = "00080018"
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
-
-
-def stored_object(server: Isocenter, image: Image) -> bytes:
-    """The object's file as WADO-RS gives it, whatever its transfer syntax."""
-    status, body = server.request(
-        "GET",
-        f"/dicom-web/studies/{image.study}/series/{image.series}/instances/{image.sop}",
-        headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
-    )
-    assert status == 200, body
-    content = body.split(b"\r\n\r\n", 1)[1]
-    return content[: content.rindex(b"\r\n--")]
 
 
 def answers(output: str) -> list[dict[str, str]]:
@@ -69,7 +56,7 @@ def test_storescu_of_a_folder(
     sent = dcmtk.run("storescu", "+sd", "+r", *isocenter.called, tmp_path / "disk")
     assert sent.returncode == 0, sent.stdout
     assert len(isocenter.found(f"/studies/{images[0].study}/instances")) == 20
-    assert all(stored_object(isocenter, image).endswith(image.data_set) for image in images)
+    assert all(isocenter.stored_file(image).endswith(image.data_set) for image in images)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +82,7 @@ def test_storescu_in_other_transfer_syntaxes(
     sent = dcmtk.run("storescu", "-R", flag, *isocenter.called, converted)
     assert sent.returncode == 0, sent.stdout
     kept = tmp_path / "kept"
-    kept.write_bytes(stored_object(isocenter, image.but(sop=sop)))
+    kept.write_bytes(isocenter.stored_file(image.but(sop=sop)))
     theirs, ours = pydicom.dcmread(converted), pydicom.dcmread(kept)
     assert ours.file_meta.TransferSyntaxUID == syntax
     assert ours == theirs

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from services.archive import Image
+from services.dicomweb import multipart
 from services.processes import Process, ServiceFailed, free_ports
 from services.radosgw import S3Account
 
@@ -34,9 +36,15 @@ class Isocenter:
 
     ae_title = "ISOCENTER"
 
-    def __init__(self, folder: Path, *flags: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        environ: Mapping[str, str] | None = None,
+        data_folder: Path | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.data_folder = folder / "data"
+        self.data_folder = data_folder or folder / "data"
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.dicom_web_url = f"{self.url}/dicom-web"
@@ -95,6 +103,23 @@ class Isocenter:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read()
+
+    def stored_file(self, image: Image) -> bytes:
+        """The object's file as WADO-RS gives it, in the transfer syntax it is kept in."""
+        status, body = self.request(
+            "GET",
+            f"/dicom-web/studies/{image.study}/series/{image.series}/instances/{image.sop}",
+            headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
+        )
+        assert status == 200, body
+        content = body.split(b"\r\n\r\n", 1)[1]
+        return content[: content.rindex(b"\r\n--")]
+
+    def store(self, images: Sequence[Image]) -> None:
+        """By STOW-RS; all of them have to be accepted."""
+        body, headers = multipart([image.file for image in images])
+        status, answer = self.request("POST", "/dicom-web/studies", body, headers)
+        assert status == 200, answer
 
     def objects(self) -> list[Path]:
         """The files of the objects, where a folder keeps them."""
