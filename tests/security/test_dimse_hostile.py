@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 from dimse_service import CT, EXPLICIT, MemoryService, MemorySink, associate, serving
 
 from isocenter.dimse.net.server import DimseServer
-from isocenter.dimse.net.service import PendingAnswer
+from isocenter.dimse.net.service import Accept, Peer, PendingAnswer, Reject
 from isocenter.dimse.protocol import command_set
 from isocenter.dimse.protocol.limits import Limits
 from isocenter.dimse.protocol.messages import CEchoRequest, CFindRequest, CStoreRequest
@@ -296,12 +296,35 @@ async def test_a_peer_that_reads_nothing_is_cut() -> None:
         await attacker.close()
 
 
-async def test_connections_beyond_all_limits_are_closed_unheard() -> None:
+async def test_beyond_all_limits_the_longest_silent_makes_room() -> None:
     async with serving(MemoryService(), associations_max=2) as server:
-        attackers = [await Attacker.connect(server) for _ in range(4)]
-        fifth = await Attacker.connect(server)
-        assert await fifth.rest() == b""
-        for attacker in (*attackers, fifth):
+        attackers = [await Attacker.connect(server) for _ in range(20)]
+        await still_serves(server)
+        for attacker in attackers[:16]:
+            assert await attacker.rest() == b""
+        for attacker in attackers:
+            await attacker.close()
+
+
+async def test_beyond_all_limits_nobody_who_asked_makes_room() -> None:
+    admitting = asyncio.Event()
+
+    class Slow(MemoryService):
+        async def admit(self, request: AssociateRequest, peer: Peer) -> Accept | Reject:
+            await admitting.wait()
+            return await super().admit(request, peer)
+
+    async with serving(Slow(), associations_max=2) as server:
+        asking = [await Attacker.connect(server) for _ in range(2)]
+        for attacker in asking:
+            await attacker.send(REQUEST)
+        silent = [await Attacker.connect(server) for _ in range(6)]
+        for attacker in silent[:4]:
+            assert await attacker.rest() == b""
+        admitting.set()
+        for attacker in asking:
+            assert (await attacker.pdu())[:1] == b"\2"
+        for attacker in (*asking, *silent):
             await attacker.close()
 
 

@@ -115,8 +115,11 @@ class AttackedServer:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    def forget_resident_bytes_max(self) -> None:
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def resident_bytes_max(self) -> int:
-        """The most memory that the process ever held, as the kernel kept count of it."""
+        """The most memory that the process held since it was forgotten, as the kernel kept count of it."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None

@@ -91,11 +91,8 @@ def _scan_deflated(
     size = _FIRST_INFLATED_BYTES
     while True:
         inflater.grow(size)
-        header = bytes(inflater.content)
-        encoding = settle(header, 0, opening.encoding)
-        walk = HeaderWalk(header, encoding, wanted, limits, more_may_follow=not inflater.complete)
         try:
-            found, pixel_data = walk.run(0)
+            found, pixel_data, encoding = _walk_inflated(inflater, opening, wanted, limits)
         except ScanError as error:
             if error.code != TRUNCATED or inflater.finished:
                 raise
@@ -104,9 +101,19 @@ def _scan_deflated(
             break
     if pixel_data is not None:
         end = pixel_data.offset + pixel_data.length
-        if end > len(header) and not inflater.skip_to(end):
+        if end > len(inflater.content) and not inflater.skip_to(end):
             raise ScanError(TRUNCATED, "Pixel Data ends early", offset=len(data), tag=pixel_data.tag)
     return found, pixel_data, encoding
+
+
+def _walk_inflated(
+    inflater: Inflater, opening: Opening, wanted: Wanted, limits: ScanLimits
+) -> tuple[dict[int, RawElement], PixelData | None, Encoding]:
+    """Without a copy of what may be a bomb; every view of it is gone before it grows again."""
+    header = memoryview(inflater.content)
+    encoding = settle(header, 0, opening.encoding)
+    walk = HeaderWalk(header, encoding, wanted, limits, more_may_follow=not inflater.complete)
+    return *walk.run(0), encoding
 
 
 def _with_extended_offsets(

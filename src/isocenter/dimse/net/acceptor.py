@@ -48,8 +48,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """``associations_max``: more are rejected with "local limit exceeded" (and connections beyond twice
-    that number closed unheard). ``operations_max``: the largest asynchronous operations window granted."""
+    """``associations_max``: more are rejected with "local limit exceeded"; beyond twice that number each
+    connection takes the place of the one that has said nothing for longest. ``operations_max``: the largest
+    asynchronous operations window granted."""
 
     limits: Limits = DEFAULT_LIMITS
     artim_s: float = 30.0
@@ -73,6 +74,10 @@ class Host(Protocol):
 
     def connected(self, connection: ServerConnection) -> bool:
         """False where there is no room even for saying no."""
+        ...
+
+    def heard(self, connection: ServerConnection) -> None:
+        """It asks for an association."""
         ...
 
     def disconnected(self, connection: ServerConnection) -> None: ...
@@ -128,6 +133,7 @@ class ServerConnection(Connection):
         if isinstance(event, ReleaseRequested):
             return self._release()
         if isinstance(event, AssociateRequested):
+            self._server.heard(self)
             self._admission = self.loop.create_task(self._admit(event.request))
         elif isinstance(event, AssociateRejected):
             self.end_reason = rejections.describe(event.reject)

@@ -36,6 +36,7 @@ class DimseServer:
         self._tls = tls
         self._buffers = ReceiveBuffers()
         self._connections: set[ServerConnection] = set()
+        self._silent: dict[ServerConnection, None] = {}  # asked for nothing yet; the oldest first
         self._server: asyncio.Server | None = None
         self._all_closed: asyncio.Future[None] | None = None
         self.port = 0
@@ -95,10 +96,25 @@ class DimseServer:
         return ServerConnection(self, self._buffers)
 
     def connected(self, connection: ServerConnection) -> bool:
+        """Where there is no room, whoever has said nothing for longest makes room: connections that are
+        opened to keep others out are silent, and who wants something says so in its first packet."""
         self._connections.add(connection)
-        return len(self._connections) <= 2 * self.settings.associations_max and not self.closing
+        if self.closing:
+            return False
+        self._silent[connection] = None
+        if len(self._connections) > 2 * self.settings.associations_max:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+            if oldest is connection:
+                return False
+            oldest.cut("too many connections, and this one had said nothing for longest")
+        return True
+
+    def heard(self, connection: ServerConnection) -> None:
+        self._silent.pop(connection, None)
 
     def disconnected(self, connection: ServerConnection) -> None:
+        self._silent.pop(connection, None)
         self._connections.discard(connection)
         if not self._connections and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)
