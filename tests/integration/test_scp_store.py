@@ -161,6 +161,7 @@ async def test_one_bad_object_of_an_all_or_nothing_archive_harms_no_other(tmp_pa
     async with scp_door(tmp_path, batch=BatchPolicy.ALL_OR_NOTHING) as door:
         assert await door.store(IMAGE.but(modality=None), IMAGE) == [0xA900, 0]
         assert len(await instances(door)) == 1
+        assert await quarantined(door) == [["missing"]]
 
 
 async def test_a_sender_that_goes_away_leaves_nothing(door: ScpDoor) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.net.service import Answer, AssociationInfo
 from isocenter.dimse.protocol.messages import CStoreRequest
 from isocenter.doors.scp.statuses import answer_to_error, answer_to_outcome
-from isocenter.features.archive.committer import BatchRefused
-from isocenter.features.archive.entry import Declared, Source
+from isocenter.features.archive.entry import Declared, Outcome, Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
+from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.telemetry import get_logger
 
@@ -57,9 +58,7 @@ class IngestSink:
         """Success only when object and index entry are durable (MISSION A1)."""
         try:
             received = await self._reception.finish()
-            [outcome] = await self._ingest.commit(self._organization_id, [received])
-        except BatchRefused as refused:
-            [outcome] = refused.outcomes  # a C-STORE is a batch of one
+            [outcome] = await self._commit(received)
         except IsocenterError as error:
             return self._told(answer_to_error(error), error.code)
         answer = answer_to_outcome(outcome)
@@ -69,6 +68,15 @@ class IngestSink:
 
     async def abort(self) -> None:
         await self._reception.abort()
+
+    async def _commit(self, received: Received) -> list[Outcome]:
+        """All-or-nothing is said of requests with many objects; a bad one of a C-STORE goes to quarantine."""
+        ingest, organization_id = self._ingest, self._organization_id
+        policies = await ingest.policies.of(organization_id)
+        if policies.batch is BatchPolicy.ACCEPT_VALID:
+            return await ingest.commit(organization_id, [received])
+        alone = replace(policies, batch=BatchPolicy.ACCEPT_VALID)
+        return await ingest.committer.submit(organization_id, [received], alone)
 
     async def _waited(self, waiting: Awaitable[None]) -> None:
         try:
