@@ -80,6 +80,10 @@ class GroupCommitter:
         self._arrived.set()
         return await done
 
+    def now_us(self) -> int:
+        """The clock's time as the index has it."""
+        return int(self._clock.now().timestamp() * 1_000_000)
+
     async def close(self) -> None:
         """Commit what was submitted, then stop."""
         self._closed = True
@@ -149,7 +153,7 @@ class GroupCommitter:
     async def _write(self, group: list[_Submission]) -> list[Outcome]:
         first = group[0]
         received = [one for submission in group for one in submission.received]
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = self.now_us()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._database.write(

@@ -86,6 +86,8 @@ class Entry:
     frame_offsets: str = ""
     put_existed: bool = False
     """The store already had these bytes: a sweep may be deleting them (see ``sweep.py``)."""
+    put_at_us: int = 0
+    """When they were put."""
 
     @property
     def patient_id(self) -> str:
@@ -122,6 +124,7 @@ class Suspect:
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
     put_existed: bool = False
+    put_at_us: int = 0
 
 
 Received = Entry | Suspect

@@ -31,6 +31,8 @@ from isocenter.kit.errors import Busy
 from isocenter.platform.db import Work
 
 _STRIPES = 256
+MARKS_KEPT_US = 30 * 60 * 1_000_000
+"""How long the orphan sweep's marks count; whatever lies between a put and its commit takes less."""
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def file_objects(
     organization_id: int, received: Sequence[Received], policy: ConflictPolicy, now_us: int
 ) -> Work[list[Outcome]]:
     """File them all, in order; one outcome each. The transaction around it makes the whole appear at once."""
-    yield from _refuse_swept(organization_id, received)
+    yield from _refuse_swept(organization_id, received, now_us)
     desk = _Desk(organization_id, now_us)
     entries = [one for one in received if isinstance(one, Entry)]
     if entries:
@@ -139,14 +141,25 @@ def _stripes(entries: Sequence[Entry]) -> list[int]:
     return sorted({zlib.crc32(name.encode()) % _STRIPES for name in names})
 
 
-def _refuse_swept(organization_id: int, received: Sequence[Received]) -> Work[None]:
-    """An object that the store already had may be in the hands of the orphan sweep: see ``sweep.py``."""
-    keys = [one.stored.key for one in received if one.put_existed]
-    if not keys:
-        return
+def _refuse_swept(organization_id: int, received: Sequence[Received], now_us: int) -> Work[None]:
+    """An object may have come into the hands of the orphan sweep before it was filed: see ``sweep.py``."""
     yield queries.LOCK_OUT_SWEEP()
-    if (yield queries.FIND_MARKED(organization_id=organization_id, keys=keys)):
-        raise Busy("The object's old copy is just being swept away; send it again.", retry_after_s=1)
+    marks = yield queries.FIND_MARKED(
+        organization_id=organization_id,
+        keys=[one.stored.key for one in received],
+        after_us=now_us - MARKS_KEPT_US,
+    )
+    if not marks:
+        return
+    marked_at_us = {row["object_key"]: row["marked_at_us"] for row in marks}
+    rows = yield queries.FIND_REFERENCED(organization_id=organization_id, keys=list(marked_at_us))
+    for row in rows:
+        del marked_at_us[row[0]]
+    for one in received:
+        marked = marked_at_us.get(one.stored.key)
+        # What was created after the mark is not what the sweep had found; what existed may be.
+        if marked is not None and (one.put_existed or marked > one.put_at_us):
+            raise Busy("The object's old copy is just being swept away; send it again.", retry_after_s=1)
 
 
 def _find_earlier(organization_id: int, entries: Sequence[Entry]) -> Work[dict[str, _Earlier]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from isocenter.dicom import tags
 from isocenter.dicom.part10 import PREAMBLE, PREFIX, encode_file_meta, is_part10
+from isocenter.dicom.scan_limits import DEFLATE_BOMB, TOO_LARGE_HEADER, ScanLimits
 from isocenter.dicom.scanner import Scan, ScanError, scan
 from isocenter.dicom.uids import uid_problem
 from isocenter.features.archive.committer import GroupCommitter
@@ -24,14 +25,25 @@ from isocenter.features.archive.judging import judge, unreadable
 from isocenter.features.archive.policies import Policies, PolicyBook
 from isocenter.features.archive.reading import WANTED, HeaderReader, frame_offsets
 from isocenter.features.archive.spool import Spool, SpooledBytes
-from isocenter.kit.errors import TooLarge
+from isocenter.kit.errors import Busy, TooLarge
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.storage.interface import Buffer, InMemory, ObjectStore, OnDisk, PutOutcome
 
 _HASH_INLINE_BYTES = 1 << 20
 """Larger objects are hashed in a thread: half a millisecond is what the event loop may be held up."""
 
+_LIMITS = ScanLimits(inflated_bytes_max=32 << 20)
+"""Twice as much is in memory while a deflated header is read, and four may be read at once."""
+
+_INLINE_LIMITS = ScanLimits(elements_max=20_000, fragments_max=20_000, inflated_bytes_max=1 << 20)
+"""What a header may need to be read on the event loop, some milliseconds; more is read in a thread."""
+
+_OVER_LIMITS = frozenset({TOO_LARGE_HEADER, DEFLATE_BOMB})
+
 _READ_BYTES = 1 << 20
+
+_PUT_TRUSTED_US = 10 * 60 * 1_000_000
+"""Later the marks of a sweep, kept three times longer, do not alone tell whether it came upon the object."""
 
 
 @dataclass(slots=True)
@@ -83,7 +95,15 @@ class Ingest:
         Raises Unavailable, OutOfSpace, Busy or BatchRefused; none of the objects is visible then.
         """
         policies = await self.policies.of(organization_id)
+        await self._check_still_there(received)
         return await self.committer.submit(organization_id, received, policies)
+
+    async def _check_still_there(self, received: Sequence[Received]) -> None:
+        """A batch may gather for hours; a sweep may have taken its first objects for orphans by then."""
+        now_us = self.committer.now_us()
+        for one in received:
+            if now_us - one.put_at_us > _PUT_TRUSTED_US and await self.store.stat(one.stored.key) is None:
+                raise Busy("The object waited too long to be filed; send it again.", retry_after_s=1)
 
 
 class Reception:
@@ -141,6 +161,7 @@ class Reception:
             examined = await self._examine()
             received = self._received(examined, policies)
             received.put_existed = await self._put(received.stored.key, examined.prefix)
+            received.put_at_us = self._ingest.committer.now_us()
             return received
         finally:
             await self._bytes.discard()
@@ -153,14 +174,19 @@ class Reception:
 
     async def _examine(self) -> _Examined:
         content = self._bytes
-        if content.in_memory:
-            if self._declared is not None or content.size <= _HASH_INLINE_BYTES:
-                return self._examine_buffer(memoryview(content.memory))
-            return await content.in_thread(self._examine_buffer, memoryview(content.memory))
-        return await content.in_thread(self._examine_file)
+        if not content.in_memory:
+            return await content.in_thread(self._examine_file)
+        data = memoryview(content.memory)
+        if self._declared is not None or content.size <= _HASH_INLINE_BYTES:
+            found, error = _scan(data, _INLINE_LIMITS)
+            if error is None or error.code not in _OVER_LIMITS:
+                return self._examined_buffer(data, found, error)
+        return await content.in_thread(self._examine_buffer, data)
 
     def _examine_buffer(self, data: memoryview) -> _Examined:
-        found, error = _scan(data)
+        return self._examined_buffer(data, *_scan(data))
+
+    def _examined_buffer(self, data: memoryview, found: Scan | None, error: ScanError | None) -> _Examined:
         header_size = self._header_size(found)
         if self._declared is None:
             self._sha256.update(data[header_size:])
@@ -226,9 +252,9 @@ class Reception:
         return outcome is PutOutcome.EXISTED
 
 
-def _scan(data: memoryview | mmap.mmap) -> tuple[Scan | None, ScanError | None]:
+def _scan(data: memoryview | mmap.mmap, limits: ScanLimits = _LIMITS) -> tuple[Scan | None, ScanError | None]:
     try:
-        return scan(data, WANTED), None
+        return scan(data, WANTED, limits=limits), None
     except ScanError as error:
         return None, error
 

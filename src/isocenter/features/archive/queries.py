@@ -249,7 +249,6 @@ SETTLE_QUARANTINE = Sql("""
 MARK_FOR_SWEEP = Sql("""
     INSERT INTO sweep_mark (organization_id, object_key, marked_at_us)
     VALUES (:organization_id, :object_key, :now_us)
-    ON CONFLICT (object_key) DO UPDATE SET marked_at_us = excluded.marked_at_us
 """)
 
 UNMARK_FOR_SWEEP = Sql("""
@@ -260,10 +259,11 @@ FORGET_OLD_MARKS = Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")
 
 LOCK_OUT_SWEEP = Sql("SELECT pg_advisory_xact_lock_shared(731907)", only="postgresql")
 LOCK_OUT_FILING = Sql("SELECT pg_advisory_xact_lock(731907)", only="postgresql")
-"""A sweep marks its victims only while nobody files an object that the store already had (``sweep.py``)."""
+"""A sweep marks its victims only while nobody files an object (``sweep.py``)."""
 
 FIND_MARKED = Sql("""
-    SELECT object_key FROM sweep_mark WHERE organization_id = :organization_id AND object_key IN :keys
+    SELECT object_key, marked_at_us FROM sweep_mark
+    WHERE organization_id = :organization_id AND object_key IN :keys AND marked_at_us >= :after_us
 """)
 
 FIND_REFERENCED = Sql("""

@@ -4,10 +4,13 @@ Orphans are what crashes, cut connections, duplicates, deletions and replacement
 sweep is the only place that deletes objects, and it must never take one that is just being filed again:
 
 - Only objects last put longer than a grace period ago are looked at; a put of bytes that are already there
-  counts as one (``ObjectStore.put`` refreshes the time).
-- A victim is first marked in the database. Whoever files an object that the store already had looks for
-  the mark in the same transaction, and has the sender try again when it is there (``filing.py``).
-- Only then is it looked up once more and deleted. Marks stay until a later sweep forgets them.
+  counts as one (``ObjectStore.put`` refreshes the time), and an object renewed since is not deleted.
+- A victim is first marked in the database, by one sweep at a time. Whoever files an object looks for the mark
+  in the same transaction, and has the sender try again when it is there (``filing.py``): between a store's
+  look at an object's age and its deletion somebody may have put it once more.
+- Only then is it looked up once more and deleted. Marks stay for half an hour, longer than anything between a
+  put and its commit. They stand in nobody's way meanwhile: a put of what was deleted creates it anew, and an
+  object that rows refer to is none of the sweep's.
 """
 
 from __future__ import annotations
@@ -17,12 +20,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from isocenter.features.archive import queries
+from isocenter.features.archive.filing import MARKS_KEPT_US
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database, Work
 from isocenter.platform.storage.interface import ObjectInfo, ObjectStore
 
 _BATCH = 500
-_MARKS_KEPT = timedelta(minutes=30)
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class OrphanSweep:
         """Sweep the whole store once. Raises Unavailable when store or database are out of reach."""
         report = SweepReport()
         now = self._clock.now()
-        await self._database.write(_forget_marks, microseconds(now - _MARKS_KEPT))
+        await self._database.write(_forget_marks, microseconds(now) - MARKS_KEPT_US)
         async for organization_id, batch in batches(self._store):
             report.examined += len(batch)
             old = [info for info in batch if info.modified_at < now - self._grace]
@@ -56,20 +59,22 @@ class OrphanSweep:
     ) -> None:
         keys = [info.key for info in old]
         referenced = await self._database.read(find_referenced, organization_id, keys)
-        orphans = [info for info in old if info.key not in referenced]
+        orphans = [key for key in keys if key not in referenced]
         if not orphans:
             return
-        victims = [info.key for info in orphans]
-        await self._database.write(_mark, organization_id, victims, microseconds(now))
-        referenced = await self._database.read(find_referenced, organization_id, victims)
-        if referenced:
-            await self._database.write(_unmark, organization_id, sorted(referenced))
-        for info in orphans:
-            if info.key not in referenced and await self._store.delete(
-                info.key, unmodified_since=now - self._grace
-            ):
+        marked = await self._database.write(_mark, organization_id, orphans, microseconds(self._clock.now()))
+        referenced = await self._database.read(find_referenced, organization_id, sorted(marked))
+        spared = list(referenced)
+        for info in old:
+            if info.key not in marked or info.key in referenced:
+                continue
+            if await self._store.delete(info.key, unmodified_since=now - self._grace):
                 report.removed += 1
                 report.removed_bytes += info.size
+            else:
+                spared.append(info.key)  # it was put again meanwhile
+        if spared:
+            await self._database.write(_unmark, organization_id, spared)
 
 
 async def batches(store: ObjectStore) -> AsyncIterator[tuple[int, list[ObjectInfo]]]:
@@ -97,11 +102,16 @@ def find_referenced(organization_id: int, keys: list[str]) -> Work[set[str]]:
     return {row[0] for row in rows}
 
 
-def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[None]:
+def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[set[str]]:
+    """The keys that are this sweep's to delete: those that no other has marked."""
     yield queries.LOCK_OUT_FILING()
+    rows = yield queries.FIND_MARKED(organization_id=organization_id, keys=keys, after_us=0)
+    others = {row[0] for row in rows}
+    ours = set(keys) - others
     yield queries.MARK_FOR_SWEEP.many(
-        [{"organization_id": organization_id, "object_key": key, "now_us": now_us} for key in keys]
+        [{"organization_id": organization_id, "object_key": key, "now_us": now_us} for key in sorted(ours)]
     )
+    return ours
 
 
 def _unmark(organization_id: int, keys: list[str]) -> Work[None]:
