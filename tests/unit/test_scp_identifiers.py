@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.dicom.dataset import read_dataset, write_dataset
 from isocenter.dicom.element import Element
+from isocenter.dicom.scan_limits import ScanError
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.doors.scp.finding import AnswerEncoder
 from isocenter.doors.scp.identifiers import Asked, parse_identifier
@@ -89,6 +93,25 @@ def test_any_bytes_are_a_query_or_a_typed_refusal(data: bytes, syntax: str) -> N
     except IsocenterError:
         return
     assert asked.level in {"PATIENT", "STUDY", "SERIES", "IMAGE"}
+
+
+def bomb() -> bytes:
+    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return compressor.compress(bytes(64 << 20)) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("data", "syntax"),
+    [
+        (b"".join(struct.pack("<HHI", 8, number, 0) for number in range(0x1001, 0xF000)), IMPLICIT),
+        (struct.pack("<HHIHHI", 0x40, 0x275, 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF) * 100_000, IMPLICIT),
+        (bomb(), DEFLATED),
+    ],
+    ids=["too many keys", "nested sequences", "deflate bomb"],
+)
+def test_hostile_identifiers_cost_little(data: bytes, syntax: str) -> None:
+    with pytest.raises(ScanError):
+        parse(data, syntax)
 
 
 # --- answers

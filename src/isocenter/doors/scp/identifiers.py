@@ -14,6 +14,7 @@ from isocenter.dicom.charsets import TextDecoder, decoder_for
 from isocenter.dicom.dataset import read_dataset
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_values import TEXT_VRS
+from isocenter.dicom.scan_limits import ScanLimits
 from isocenter.dicom.tags import (
     PATIENT_ID,
     SERIES_INSTANCE_UID,
@@ -30,6 +31,9 @@ QUERY_RETRIEVE_LEVEL = 0x00080052
 QUERY_RETRIEVE_VIEW = 0x00080053
 RETRIEVE_AE_TITLE = 0x00080054
 INSTANCE_AVAILABILITY = 0x00080056
+
+# Reading holds up the event loop; real queries have some dozen keys.
+_LIMITS = ScanLimits(elements_max=4096, inflated_bytes_max=4 << 20)
 
 _LEVELS = {
     "PATIENT": Level.PATIENT,
@@ -102,7 +106,7 @@ def parse_identifier(
     """Raises DimseFailure (A900H) without a level that the information model has, ScanError."""
     elements = {
         element.tag: element
-        for element in read_dataset(identifier, transfer_syntax_uid)
+        for element in read_dataset(identifier, transfer_syntax_uid, limits=_LIMITS)
         if element.tag & 0xFFFF and element.tag > 0x0007FFFF
     }
     level_text, level = _level(elements.get(QUERY_RETRIEVE_LEVEL), patient_root=patient_root)
