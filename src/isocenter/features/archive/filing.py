@@ -24,6 +24,7 @@ from isocenter.features.archive.entry import (
     Suspect,
     outcome_of,
 )
+from isocenter.features.archive.judging import NOT_ANNOUNCED
 from isocenter.features.archive.placing import Place, Places
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.recount import recount_series
@@ -110,14 +111,14 @@ def file_objects(
     entries = [one for one in received if isinstance(one, Entry)]
     if entries:
         yield queries.LOCK_ENTITIES(stripes=_stripes(entries))
-    earlier = yield from _find_earlier(organization_id, entries)
+    earlier = yield from _find_earlier(organization_id, received)
     places = Places(organization_id, now_us)
     if entries:
         yield from places.look_up(entries)
     outcomes: list[Outcome] = []
     for one in received:
         if isinstance(one, Suspect):
-            outcomes.append((yield from _quarantine(desk, one)))
+            outcomes.append((yield from _set_aside(desk, one, earlier.get(one.sop_instance_uid))))
         else:
             outcomes.append((yield from _file(desk, one, earlier, places, policy)))
     yield from desk.flush_instances()
@@ -162,11 +163,9 @@ def _refuse_swept(organization_id: int, received: Sequence[Received], now_us: in
             raise Busy("The object's old copy is just being swept away; send it again.", retry_after_s=1)
 
 
-def _find_earlier(organization_id: int, entries: Sequence[Entry]) -> Work[dict[str, _Earlier]]:
-    if not entries:
-        return {}
+def _find_earlier(organization_id: int, received: Sequence[Received]) -> Work[dict[str, _Earlier]]:
     rows = yield queries.FIND_CURRENT_INSTANCES(
-        organization_id=organization_id, uids=[entry.sop_instance_uid for entry in entries]
+        organization_id=organization_id, uids=[one.sop_instance_uid for one in received]
     )
     return {
         row["sop_instance_uid"]: _Earlier(
@@ -219,7 +218,19 @@ def _file(
     return outcome_of(entry, kind)
 
 
-def _count_duplicate(desk: _Desk, entry: Entry, pk: int | None) -> Work[Outcome]:
+def _set_aside(desk: _Desk, suspect: Suspect, found: _Earlier | None) -> Work[Outcome]:
+    """Into quarantine, unless a person has accepted this very object before."""
+    if (
+        found is not None
+        and found.sha256 == suspect.stored.sha256
+        and found.transfer_syntax_uid == suspect.stored.transfer_syntax_uid
+        and all(problem.code != NOT_ANNOUNCED for problem in suspect.problems)
+    ):
+        return (yield from _count_duplicate(desk, suspect, found.pk))
+    return (yield from _quarantine(desk, suspect))
+
+
+def _count_duplicate(desk: _Desk, entry: Received, pk: int | None) -> Work[Outcome]:
     if pk is not None:
         yield queries.COUNT_DUPLICATE(organization_id=desk.organization_id, id=pk)
     else:

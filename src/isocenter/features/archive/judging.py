@@ -12,6 +12,8 @@ from isocenter.features.archive.entry import Declared, Entry, Received, Source, 
 from isocenter.features.archive.policies import Policies
 from isocenter.features.archive.reading import VALUE_BYTES_MAX
 
+NOT_ANNOUNCED = "not-the-announced-object"
+
 _ISSUER_OF_PATIENT_ID = 0x00100021
 
 
@@ -135,7 +137,7 @@ def _declaration_problems(entry: Entry, declared: Declared | None) -> list[Probl
     )
     return [
         Problem(
-            code="not-the-announced-object",
+            code=NOT_ANNOUNCED,
             tag=tag,
             detail=f"The request announced {name} {announced}, the data set says "
             f"{told if uid_problem(told) is None else 'something else'}.",

@@ -7,22 +7,34 @@ sends it through the door again, so that everything which holds for arriving obj
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Literal
 
 import orjson
 
+from isocenter.dicom.charsets import decoder_for
 from isocenter.dicom.dictionary import keyword_of, tag_of, vr_of
+from isocenter.dicom.scanner import ScanError, scan
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive import queries
+from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import Outcome, OutcomeKind, Source, Suspect, outcome_of
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.policies import BatchPolicy
+from isocenter.features.archive.reading import WANTED
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound, TooLarge
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.db import Database, Row, Work
+
+_NUMBERS: dict[str, Callable[[str], int | float]] = {
+    **dict.fromkeys(("SL", "SS", "SV", "UL", "US", "UV"), int),
+    **dict.fromkeys(("FD", "FL"), float),
+}
+"""The VRs whose values are not text."""
 
 State = Literal["waiting", "accepted", "discarded"]
 _CORRECTABLE_BYTES_MAX = 1 << 30
@@ -103,6 +115,7 @@ class Quarantine:
             await self._ingest.policies.of(organization_id),
             strictness=Strictness.LENIENT,
             accept_unknown_sop_classes=True,
+            batch=BatchPolicy.ALL_OR_NOTHING,
         )
         reception = self._ingest.receive(organization_id, Source("quarantine", entry.peer), policies=policies)
         try:
@@ -116,9 +129,11 @@ class Quarantine:
             raise
         if isinstance(received, Suspect):
             raise StillRefused(outcome_of(received, OutcomeKind.QUARANTINED, received.problems))
-        [outcome] = await self._ingest.commit(organization_id, [received])
-        if not outcome.kind.accepted:
-            raise StillRefused(outcome)
+        try:
+            # All or nothing: a refusal leaves no second entry behind.
+            [outcome] = await self._ingest.committer.submit(organization_id, [received], policies)
+        except BatchRefused as refused:
+            raise StillRefused(refused.outcomes[0]) from refused
         note = orjson.dumps({"corrected": sorted(corrections or {}), "outcome": outcome.kind}).decode()
         await self._settle(organization_id, entry_id, "accepted", note)
         return outcome
@@ -150,24 +165,64 @@ class Quarantine:
 def _corrected(content: bytes, corrections: Mapping[str, str]) -> bytes:
     """The object with some attributes set; everything else stays as it was (pydicom keeps raw values)."""
     import pydicom
+    from pydicom.config import IGNORE, RAISE, settings
     from pydicom.errors import InvalidDicomError
 
+    settings.reading_validation_mode = IGNORE  # its warnings show values, which are patient data
+    try:
+        scan(content, WANTED)
+    except ScanError as error:
+        raise InvalidInput(
+            f"The object cannot be read: {error.detail}.",
+            code="correction-failed",
+            remedy="Have its sender transmit it again, or discard it.",
+        ) from error
     try:
         dataset = pydicom.dcmread(BytesIO(content), force=True)
+        _check_characters(dataset.get("SpecificCharacterSet") or "", corrections)
         for name, value in corrections.items():
             tag = tag_of(name)
-            dataset.add_new(tag, vr_of(tag), value)
+            vr = vr_of(tag)
+            if tag >> 16 <= 0x0002:
+                raise ValueError(name)
+            number = _NUMBERS.get(vr)
+            told = value if number is None else [number(one) for one in value.split("\\")]
+            dataset[tag] = pydicom.DataElement(tag, vr, told, validation_mode=RAISE)
             if keyword_of(tag) in {"SOPInstanceUID", "SOPClassUID"}:
                 setattr(dataset.file_meta, "MediaStorage" + keyword_of(tag), value)
         corrected = BytesIO()
         pydicom.dcmwrite(corrected, dataset)
-    except (InvalidDicomError, ValueError, TypeError, AttributeError, KeyError, EOFError) as error:
+    except (
+        InvalidDicomError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        EOFError,
+        OSError,  # pydicom's word for a value that its VR cannot hold
+        struct.error,
+    ) as error:
         raise InvalidInput(
             f"The corrections cannot be applied ({type(error).__name__}).",
             code="correction-failed",
-            remedy="Check names and values; an object that cannot be read can only be discarded.",
+            remedy="Check names and values; attributes of the file meta information cannot be set.",
         ) from error
     return corrected.getvalue()
+
+
+def _check_characters(declared: str | Sequence[str], corrections: Mapping[str, str]) -> None:
+    """pydicom would write a question mark for a character that the object's character set does not have."""
+    declared = corrections.get("SpecificCharacterSet", declared)
+    text = declared if isinstance(declared, str) else "\\".join(declared)
+    decoder = decoder_for(text.encode("ascii", "replace"))
+    for name, value in corrections.items():
+        if not decoder.holds(value):
+            raise InvalidInput(
+                f"The object's character set cannot express the value of {name}.",
+                code="correction-failed",
+                remedy="Write it in characters that the object's Specific Character Set has.",
+            )
 
 
 def _quarantined(row: Row) -> Quarantined:
