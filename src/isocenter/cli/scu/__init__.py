@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from isocenter.cli.scu.echo import echo
-from isocenter.cli.scu.find import find
-from isocenter.cli.scu.send import send
+from isocenter.cli.scu.echoing import echo
+from isocenter.cli.scu.finding import find
+from isocenter.cli.scu.sending import send
 
 app = typer.Typer(
     help="Call other DICOM systems: is it there, what does it have, take these objects.",
