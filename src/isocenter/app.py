@@ -17,6 +17,7 @@ from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
@@ -157,6 +158,7 @@ class Server:
         self._http = _Uvicorn(
             uvicorn.Config(
                 app,
+                http=BoundedHttpProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

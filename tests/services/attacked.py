@@ -125,10 +125,21 @@ class AttackedServer:
         assert found is not None
         return int(found[1]) * 1024
 
-    def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
+    def command(
+        self, *arguments: str, launcher: Sequence[str] = (), timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
         """Another ``isocenter`` command on the same data folder."""
         return subprocess.run(
-            [sys.executable, "-m", "isocenter", *arguments, "--data-dir", self.data_dir, *self.flags],
+            [
+                *launcher,
+                sys.executable,
+                "-m",
+                "isocenter",
+                *arguments,
+                "--data-dir",
+                self.data_dir,
+                *self.flags,
+            ],
             capture_output=True,
             timeout=timeout_s,
             check=False,

@@ -85,6 +85,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         status, headers, body = problem(error, secrets.token_hex(16))
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines += [f"content-length: {len(body)}", "connection: close", "", ""]
+        lines += [
+            f"content-length: {len(body)}",
+            "x-content-type-options: nosniff",
+            "connection: close",
+            "",
+            "",
+        ]
         self.transport.write("\r\n".join(lines).encode() + body)
         self.transport.close()
