@@ -92,8 +92,8 @@ def test_every_error_of_the_program_can_be_said() -> None:
         children += child.__subclasses__()
     assert len(children) > 11
     for child in children[1:]:
-        if "__init__" in vars(child):
-            continue
+        if "__init__" in vars(child) or not hasattr(child, "default_code"):
+            continue  # says what it says by itself, or is a family of which only members are raised
         status, headers, _ = problem(child("Something."), "abc")
         assert 400 <= status <= 599, child
         assert ("retry-after" in headers) == (status == 503), child

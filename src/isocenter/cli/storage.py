@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
+from isocenter.cli.opened import DEFAULT_ORGANIZATION, with_archive
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
 
@@ -23,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = 20
 
@@ -47,14 +46,13 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Every row has its object, every object its row, hashes and counters agree. Exit code 1 when not."""
-    from isocenter.app import DEFAULT_ORGANIZATION
 
     async def run(archive: Archive) -> CheckReport:
         return await archive.check.run(
             DEFAULT_ORGANIZATION, verify_hashes=hashes, repair=repair, adopt_orphans=adopt_orphans
         )
 
-    report = _with_archive(loaded, run)
+    report = with_archive(loaded, run)
     if as_json:
         typer.echo(orjson.dumps({"healthy": report.healthy, **asdict(report)}, option=orjson.OPT_INDENT_2))
     else:
@@ -71,24 +69,12 @@ def sweep(loaded: LoadedSettings, as_json: Json = False) -> None:
     async def run(archive: Archive) -> SweepReport:
         return await archive.sweep.run()
 
-    report = _with_archive(loaded, run)
+    report = with_archive(loaded, run)
     if as_json:
         typer.echo(orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2))
     else:
         freed = format_bytes(report.removed_bytes)
         typer.echo(f"{report.examined} objects looked at, {report.removed} removed ({freed}).")
-
-
-def _with_archive(loaded: LoadedSettings, run: Callable[[Archive], Awaitable[T]]) -> T:
-    import uvloop
-
-    from isocenter.app import open_archive
-
-    async def opened() -> T:
-        async with open_archive(loaded.settings) as archive:
-            return await run(archive)
-
-    return uvloop.run(opened())
 
 
 def _told(report: CheckReport) -> str:

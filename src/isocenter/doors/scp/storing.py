@@ -71,12 +71,10 @@ class IngestSink:
 
     async def _commit(self, received: Received) -> list[Outcome]:
         """All-or-nothing is said of requests with many objects; a bad one of a C-STORE goes to quarantine."""
-        ingest, organization_id = self._ingest, self._organization_id
-        policies = await ingest.policies.of(organization_id)
-        if policies.batch is BatchPolicy.ACCEPT_VALID:
-            return await ingest.commit(organization_id, [received])
-        alone = replace(policies, batch=BatchPolicy.ACCEPT_VALID)
-        return await ingest.committer.submit(organization_id, [received], alone)
+        policies = await self._ingest.policies.of(self._organization_id)
+        if policies.batch is not BatchPolicy.ACCEPT_VALID:
+            policies = replace(policies, batch=BatchPolicy.ACCEPT_VALID)
+        return await self._ingest.commit(self._organization_id, [received], policies)
 
     async def _waited(self, waiting: Awaitable[None]) -> None:
         try:

@@ -89,12 +89,15 @@ class Ingest:
         data set of a C-STORE, to which a file header is added. ``policies`` instead of the organisation's."""
         return Reception(self, organization_id, source, declared, policies)
 
-    async def commit(self, organization_id: int, received: Sequence[Received]) -> list[Outcome]:
+    async def commit(
+        self, organization_id: int, received: Sequence[Received], policies: Policies | None = None
+    ) -> list[Outcome]:
         """File finished objects in one transaction; returns when that is durable, one outcome each, in order.
 
+        ``policies`` instead of the organisation's.
         Raises Unavailable, OutOfSpace, Busy or BatchRefused; none of the objects is visible then.
         """
-        policies = await self.policies.of(organization_id)
+        policies = policies or await self.policies.of(organization_id)
         await self._check_still_there(received)
         return await self.committer.submit(organization_id, received, policies)
 
