@@ -1,0 +1,219 @@
+"""kill -9 at every step of ingest and at random moments under load (MISSION A3, issue: bad input).
+
+Whatever was acknowledged is there afterwards, whole and found; no row is without its object; what is left
+over goes with the next sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.archive import ORGANIZATION, TestArchive, broken_promises, fresh_url, opened
+
+SCRIPT = Path(__file__).with_name("archive_zygote.py")
+
+
+@dataclass
+class Life:
+    """What one child told before it ended."""
+
+    killed: bool
+    acknowledged: list[tuple[str, str, str]] = field(default_factory=list)  # kind, SOP Instance UID, SHA-256
+    errors: list[str] = field(default_factory=list)
+
+
+class Zygote:
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def live(self, stop: Callable[[Life], bool] = lambda life: False, **order: Any) -> Life:
+        """One child's life under ``order``; it is killed once ``stop`` says so."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        life, pid = Life(killed=False), 0
+        for line in self._process.stdout:
+            word, *rest = line.split()
+            if word == "PID":
+                pid = int(rest[0])
+            elif word == "ERR":
+                life.errors.append(rest[0])
+            elif word == "ACK":
+                life.acknowledged.append((rest[0], rest[1], rest[2]))
+            elif word == "EXIT":
+                life.killed = os.WIFSIGNALED(int(rest[0])) and os.WTERMSIG(int(rest[0])) == signal.SIGKILL
+                return life
+            if pid and stop(life):
+                os.kill(pid, signal.SIGKILL)
+                pid = 0
+        raise AssertionError("the zygote died")
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(10)
+        assert self._process.stdout
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    made = Zygote()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with fresh_url(request, "sqlite", tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def postgresql_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with fresh_url(request, "postgresql", tmp_path) as found:
+        yield found
+
+
+async def lost(archive: TestArchive, life: Life) -> list[str]:
+    """What the child acknowledged and the index does not know under that UID with those bytes."""
+    known: dict[str, set[tuple[str, str]]] = {}
+    for row in await archive.rows("SELECT sop_instance_uid, sha256 FROM instance WHERE current = 1"):
+        known.setdefault("instance", set()).add((row["sop_instance_uid"], row["sha256"]))
+    for row in await archive.rows("SELECT sha256 FROM quarantine WHERE state = 'waiting'"):
+        known.setdefault("quarantine", set()).add(("", row["sha256"]))
+    missing = []
+    for kind, sop, sha256 in life.acknowledged:
+        if kind == "quarantined":
+            found = ("", sha256) in known.get("quarantine", set())
+        else:
+            found = (sop, sha256) in known.get("instance", set())
+        if not found:
+            missing.append(f"{kind} {sop}")
+    return missing
+
+
+async def check_all(url: str, folder: Path, lives: list[Life]) -> None:
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+    async with opened(url, folder) as archive:
+        for life in lives:
+            assert await lost(archive, life) == []
+        assert await broken_promises(archive) == []
+        assert list(archive.spool.folder.iterdir()) == [], "what a dead process had spooled is removed"
+        await archive.sweep().run()
+        referenced = await archive.rows(
+            "SELECT object_key FROM instance UNION SELECT object_key FROM quarantine WHERE state = 'waiting'"
+        )
+        assert await archive.keys() == {row["object_key"] for row in referenced}
+        report = await archive.check.run(ORGANIZATION)
+        assert report.healthy, report
+        assert await broken_promises(archive) == []
+
+
+STEPS = [
+    "spool",
+    "put",
+    "writev",
+    "fdatasync",
+    "link",
+    "fsync",
+    "unlink",
+    "write",
+    "BEGIN",
+    "INSERT",
+    "UPDATE",
+    "COMMIT",
+    "answer",
+]
+
+
+async def test_killed_at_every_step(sqlite_url: str, tmp_path: Path, zygote: Zygote):
+    lives = []
+    for round_, (step, moment, nth) in enumerate(
+        (step, moment, nth) for step in STEPS for moment in ("before", "after") for nth in (1, 7)
+    ):
+        order = {"url": sqlite_url, "folder": str(tmp_path), "round": round_, "count": 40}
+        life = zygote.live(**order, point=step, moment=moment, nth=nth)
+        assert life.killed, (step, moment, nth)
+        lives.append(life)
+        await check_all(sqlite_url, tmp_path, [life])
+    await check_all(sqlite_url, tmp_path, lives)
+    assert sum(len(life.acknowledged) for life in lives) > 50
+
+
+async def test_killed_at_random_moments_under_load(sqlite_url: str, tmp_path: Path, zygote: Zygote):
+    chance = random.Random(20261120)
+    lives = []
+    for round_ in range(50):
+        patience = chance.randrange(60)
+        life = zygote.live(
+            lambda life, patience=patience: len(life.acknowledged) >= patience,
+            url=sqlite_url,
+            folder=str(tmp_path),
+            round=round_,
+            count=1000,
+        )
+        assert life.killed
+        lives.append(life)
+        if round_ % 10 == 9:
+            await check_all(sqlite_url, tmp_path, lives)
+    assert sum(len(life.acknowledged) for life in lives) > 500
+
+
+async def test_killed_on_postgresql(postgresql_url: str, tmp_path: Path, zygote: Zygote):
+    lives = []
+    orders: list[tuple[dict[str, Any], int]] = [
+        ({"point": point, "moment": moment, "nth": nth}, 1 << 30)
+        for point in ("put", "pg-write", "pg-drive", "answer")
+        for moment in ("before", "after")
+        for nth in (1, 7)
+    ]
+    chance = random.Random(20261121)
+    orders += [({}, chance.randrange(60)) for _ in range(10)]
+    for round_, (death, patience) in enumerate(orders):
+        life = zygote.live(
+            lambda life, patience=patience: len(life.acknowledged) >= patience,
+            url=postgresql_url,
+            folder=str(tmp_path),
+            round=round_,
+            count=1000,
+            **death,
+        )
+        assert life.killed, death
+        lives.append(life)
+    await check_all(postgresql_url, tmp_path, lives)
+    assert sum(len(life.acknowledged) for life in lives) > 100
+
+
+async def test_files_that_may_not_grow_refuse_and_lose_nothing(
+    sqlite_url: str, tmp_path: Path, zygote: Zygote
+):
+    """As a full disk: objects over the limit, and at last the database itself, hear EFBIG."""
+    size = os.stat(sqlite_url.removeprefix("sqlite:///")).st_size  # noqa: PTH116
+    order = {"url": sqlite_url, "folder": str(tmp_path), "round": 1, "count": 30}
+    life = zygote.live(**order, file_bytes_max=size + 60_000)
+    assert not life.killed
+    assert life.errors
+    assert set(life.errors) <= {"unavailable", "out-of-space"}
+    await check_all(sqlite_url, tmp_path, [life])
+    again = zygote.live(**order)
+    assert again.errors == []
+    await check_all(sqlite_url, tmp_path, [life, again])
