@@ -259,7 +259,8 @@ def _scan(data: memoryview | mmap.mmap, limits: ScanLimits = _LIMITS) -> tuple[S
     try:
         return scan(data, WANTED, limits=limits), None
     except ScanError as error:
-        return None, error
+        # Its frames hold what was inflated, and outlive the object until the garbage collector comes by.
+        return None, error.with_traceback(None)
 
 
 def _missing_prefix(found: Scan, header: bytes) -> bytes:
