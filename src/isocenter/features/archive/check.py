@@ -6,19 +6,22 @@ counters that are off. What the check never does is delete an object or a row.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import OutcomeKind, Source, Suspect
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.sweep import batches, find_referenced, microseconds
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import NotFound
+from isocenter.kit.errors import Busy, NotFound
 from isocenter.platform.db import Database, Row, Sql, Work
-from isocenter.platform.storage.interface import InMemory, ObjectInfo, ObjectStore
+from isocenter.platform.storage.interface import ObjectInfo, ObjectStore, OnDisk
 
 _PAGE = 500
 _LISTED_MAX = 1000
@@ -26,8 +29,13 @@ _IN_FLIGHT = timedelta(minutes=10)
 """An object this young may belong to a sender that has not been answered yet."""
 
 PAGE_OF_OBJECTS = Sql("""
-    SELECT id, object_key, size, header_size, sha256, sop_instance_uid FROM instance
+    SELECT id, object_key, size, header_size, sha256, sop_instance_uid AS name FROM instance
     WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
+""")
+
+PAGE_OF_QUARANTINE = Sql("""
+    SELECT id, object_key, size, header_size, sha256, 'quarantine entry ' || id AS name FROM quarantine
+    WHERE organization_id = :organization_id AND state = 'waiting' AND id > :after ORDER BY id LIMIT :limit
 """)
 
 FIND_WRONG_SERIES = Sql("""
@@ -107,23 +115,24 @@ class StorageCheck:
         report: CheckReport,
         progress: Callable[[CheckReport], None],
     ) -> None:
-        after = 0
-        while rows := await self._database.read(_page, organization_id, after):
-            for row in rows:
-                report.rows += 1
-                await self._check_row(row, verify_hashes, repair, report)
-            progress(report)
-            after = rows[-1]["id"]
+        for page in (PAGE_OF_OBJECTS, PAGE_OF_QUARANTINE):
+            after = 0
+            while rows := await self._database.read(_page, page, organization_id, after):
+                for row in rows:
+                    report.rows += 1
+                    await self._check_row(row, verify_hashes, repair, report)
+                progress(report)
+                after = rows[-1]["id"]
 
     async def _check_row(self, row: Row, verify_hashes: bool, repair: bool, report: CheckReport) -> None:
         key = row["object_key"]
         info = await self._store.stat(key)
         if info is None:
             report.missing_count += 1
-            _list(report.missing, row["sop_instance_uid"])
+            _list(report.missing, row["name"])
         elif info.size != row["size"] or (verify_hashes and not await self._is_intact(row)):
             report.damaged_count += 1
-            _list(report.damaged, row["sop_instance_uid"])
+            _list(report.damaged, row["name"])
             if repair:
                 await self._move_aside(key)
                 _list(report.repaired, f"moved the damaged {key} aside: send the object again")
@@ -144,7 +153,17 @@ class StorageCheck:
         return sha256.hexdigest() == row["sha256"] and address.endswith(header.hexdigest())
 
     async def _move_aside(self, key: str) -> None:
-        await self._store.put(f"damaged/{key}", InMemory([await self._store.get(key)]))
+        """The object under ``damaged/``, with its contents' digest: a key may be damaged more than once."""
+        path = self._ingest.spool.new_path()
+        digest = hashlib.blake2b(digest_size=8)
+        try:
+            with await asyncio.to_thread(path.open, "xb") as copy:
+                async for piece in self._store.stream(key):
+                    digest.update(piece)
+                    await asyncio.to_thread(copy.write, piece)
+            await self._store.put(f"damaged/{key}.{digest.hexdigest()}", OnDisk(path))
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
         await self._store.delete(key)
 
     async def _check_objects(
@@ -181,7 +200,12 @@ class StorageCheck:
             raise
         if isinstance(received, Suspect):
             return False
-        [outcome] = await self._ingest.commit(organization_id, [received])
+        policies = replace(await self._ingest.policies.of(organization_id), batch=BatchPolicy.ALL_OR_NOTHING)
+        try:
+            # All or nothing: what cannot be filed stays the orphan that it is.
+            [outcome] = await self._ingest.commit(organization_id, [received], policies)
+        except (BatchRefused, Busy):  # Busy: a sweep was faster
+            return False
         return outcome.kind is OutcomeKind.STORED
 
     async def _check_counters(self, organization_id: int, repair: bool, report: CheckReport) -> None:
@@ -198,8 +222,8 @@ def _list(listed: list[str], name: str) -> None:
         listed.append(name)
 
 
-def _page(organization_id: int, after: int) -> Work[list[Row]]:
-    return (yield PAGE_OF_OBJECTS(organization_id=organization_id, after=after, limit=_PAGE))
+def _page(page: Sql, organization_id: int, after: int) -> Work[list[Row]]:
+    return (yield page(organization_id=organization_id, after=after, limit=_PAGE))
 
 
 def _find_wrong_counters(organization_id: int) -> Work[list[int]]:

@@ -12,7 +12,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,8 @@ from isocenter.dicom.scanner import ScanError, Wanted, scan
 from isocenter.dicom.tags import MEDIA_STORAGE_SOP_CLASS_UID, SOP_CLASS_UID
 from isocenter.features.archive.entry import Outcome, OutcomeKind, Source
 from isocenter.features.archive.ingest import Ingest
-from isocenter.kit.errors import Busy, IsocenterError
+from isocenter.features.archive.policies import BatchPolicy
+from isocenter.kit.errors import Busy, Conflict, IsocenterError, TooLarge
 
 _DICOM_EXTENSIONS = frozenset({".dcm", ".dicom", ".ima"})
 _MEDIA_STORAGE_DIRECTORY = b"1.2.840.10008.1.3.10"
@@ -62,8 +63,8 @@ class FolderImport:
     ) -> ImportReport:
         """Import every DICOM file under ``root`` (or the one file it is).
 
-        A file that cannot be read is noted and passed over. Raises Unavailable or OutOfSpace when the archive
-        cannot take more: what was reported by then is stored, and running it again goes on from there.
+        A file that cannot be read or kept is noted and passed over. Raises Unavailable or OutOfSpace when the
+        archive cannot take more: what was reported by then is stored, and running it again goes on there.
         """
         report = ImportReport()
         paths: asyncio.Queue[Path | None] = asyncio.Queue(_WALK_AHEAD)
@@ -95,6 +96,8 @@ class FolderImport:
                 outcome = await self._import(path, report)
             except OSError as error:
                 _note_failure(report, path, error.strerror or type(error).__name__)
+            except (TooLarge, Conflict) as error:
+                _note_failure(report, path, error.detail)
             else:
                 if outcome is not None:
                     report.outcomes[outcome.kind] += 1
@@ -136,7 +139,11 @@ class FolderImport:
                 await reception.abort()
                 raise
             report.done_bytes += reception.size
-        [outcome] = await self._ingest.commit(self._organization_id, [received])
+        # A folder is no batch: what is bad in it goes to quarantine, whatever the batches' policy.
+        policies = replace(
+            await self._ingest.policies.of(self._organization_id), batch=BatchPolicy.ACCEPT_VALID
+        )
+        [outcome] = await self._ingest.commit(self._organization_id, [received], policies)
         return outcome
 
 
@@ -193,7 +200,7 @@ def _is_wanted(path: Path, head: bytes) -> bool:
 def _note_failure(report: ImportReport, path: Path, why: str) -> None:
     report.failed += 1
     if len(report.failures) < _LISTED_MAX:
-        report.failures.append((str(path), why))
+        report.failures.append((os.fsencode(path).decode("utf-8", "backslashreplace"), why))
 
 
 def stopped_by(error: BaseException) -> IsocenterError | None:

@@ -131,7 +131,7 @@ class Quarantine:
             raise StillRefused(outcome_of(received, OutcomeKind.QUARANTINED, received.problems))
         try:
             # All or nothing: a refusal leaves no second entry behind.
-            [outcome] = await self._ingest.committer.submit(organization_id, [received], policies)
+            [outcome] = await self._ingest.commit(organization_id, [received], policies)
         except BatchRefused as refused:
             raise StillRefused(refused.outcomes[0]) from refused
         note = orjson.dumps({"corrected": sorted(corrections or {}), "outcome": outcome.kind}).decode()
