@@ -24,7 +24,7 @@ from isocenter.doors.http.problems import problem
 from isocenter.doors.http.refusals import BodyTooLarge, MethodNotAllowed, NoSuchPage, RequestTimeout
 from isocenter.doors.http.services import HttpLimits
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import InternalError, InvalidInput, IsocenterError, Unauthenticated
+from isocenter.kit.errors import InternalError, InvalidInput, IsocenterError, Unauthenticated, Unavailable
 
 log = structlog.get_logger("isocenter.http")
 
@@ -64,6 +64,11 @@ class Frame:
         try:
             exchange.check_declared_length()
             await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:  # the server is ending and has waited for as long as it may
+            await exchange.fail(
+                Unavailable("The server is being stopped.", code="stopping", remedy="Try again in a moment."),
+                linger=False,
+            )
         except Exception as error:  # the last line of defence
             await exchange.fail(error)
         finally:
@@ -140,7 +145,7 @@ class _Exchange:
             self._sent_bytes += len(message.get("body", b""))
         await self._send(message)
 
-    async def fail(self, error: Exception) -> None:
+    async def fail(self, error: Exception, *, linger: bool = True) -> None:
         if isinstance(error, ClientDisconnect):
             self._status = self._status or _CLIENT_CLOSED
             return
@@ -164,6 +169,7 @@ class _Exchange:
         early = not self._body_complete and self._scope["method"] not in _WITHOUT_BODY
         if early:
             pairs.append((b"connection", b"close"))
+        early = early and linger
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body, "more_body": early})
         if early:
