@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Say which AE titles may call by DIMSE, and see who was refused.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

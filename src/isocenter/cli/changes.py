@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isocenter.features.archive.changes import Change
     from isocenter.platform.db import Database
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()

@@ -18,6 +18,8 @@ from isocenter.platform.settings.model import group_of, is_secret, shown
 app = typer.Typer(
     help="Show the settings, where each came from, and check them.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 

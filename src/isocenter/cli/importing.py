@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from isocenter.cli.flags import with_settings
 from isocenter.kit.sizes import format_bytes
@@ -25,13 +28,36 @@ from isocenter.platform.settings import LoadedSettings, Settings
 if TYPE_CHECKING:
     from isocenter.features.archive.importing import ImportReport
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _FAILURES_SHOWN = 20
+_OUTCOMES = {
+    "duplicate": "duplicate: the very same object is here already",
+    "replaced": "replaced an older object of the same SOP Instance UID",
+    "kept-both": "kept beside an older object of the same SOP Instance UID",
+    "kept-first": "dropped: another object of the same SOP Instance UID is here (conflict_policy keep-first)",
+    "rejected": "rejected: another object of the same SOP Instance UID is here (conflict_policy reject)",
+}
+_REASONS = {
+    "missing": "missing attributes",
+    "invalid-uid": "ill-formed UIDs",
+    "file-meta-mismatch": "file meta information that contradicts the data set",
+    "truncated": "files that end early",
+    "not-dicom": "not DICOM, although the name says so",
+    "unknown-sop-class": "SOP classes that the standard does not list",
+}
+
+
+class _Pace(ProgressColumn):
+    """Files a second: an archive of small files is limited by their number, not by their size."""
+
+    def render(self, task: Task) -> Text:
+        pace = task.finished_speed or task.speed
+        return Text(f"{pace:,.0f} files/s" if pace else "", style="progress.data.speed")
 
 
 @app.command(name="import")
-@with_settings
+@partial(with_settings, shown=("Places", "What is accepted", "Limits"))
 def import_folder(
     loaded: LoadedSettings,
     folder: Annotated[Path, typer.Argument(help="Folder tree or file to import", exists=True)],
@@ -39,9 +65,9 @@ def import_folder(
 ) -> None:
     """Import every DICOM file under FOLDER. Running it again skips what is already there.
 
-    Exit code 1 when a file could not be read or an object went to quarantine. With --json: {"files",
-    "bytes", "outcomes": {kind: n}, "quarantined_because": {code: n}, "not_dicom", "dicomdirs",
-    "unreadable": [[path, why]]}, stable.
+    Exit code 1 when a file could not be read, or an object was rejected or went to quarantine.
+    With --json: {"files", "bytes", "outcomes": {kind: n}, "quarantined_because": {code: n}, "not_dicom",
+    "dicomdirs", "unreadable": [[path, why]]}, stable.
     """
     import uvloop
 
@@ -50,7 +76,7 @@ def import_folder(
         typer.echo(orjson.dumps(_as_json(report), option=orjson.OPT_INDENT_2))
     else:
         typer.echo(_summary(report))
-    if report.failed or report.reasons:
+    if not _all_taken(report):
         raise typer.Exit(1)
 
 
@@ -62,7 +88,7 @@ async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportRep
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TransferSpeedColumn(),
+        _Pace(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -84,10 +110,22 @@ async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportRep
                 raise reason from group
 
 
+def _all_taken(report: ImportReport) -> bool:
+    return not report.failed and all(kind.accepted for kind in report.outcomes)
+
+
 def _summary(report: ImportReport) -> str:
-    lines = [f"\n{report.done} files looked at, {format_bytes(report.done_bytes)} of DICOM:"]
-    lines += [f"  {count:>8}  {kind.value}" for kind, count in report.outcomes.most_common()]
-    lines += [f"            … because: {code} ({count})" for code, count in report.reasons.most_common()]
+    if not report.done and not report.failed:
+        return "\nNo files there."
+    files = "1 file" if report.done == 1 else f"{report.done:,} files"
+    lines = [f"\n{files} looked at, {format_bytes(report.done_bytes)} of DICOM:"]
+    for kind, count in report.outcomes.most_common():
+        lines.append(f"  {count:>8}  {_OUTCOMES.get(kind.value, kind.value)}")
+        if kind.value == "quarantined":
+            lines += [
+                f"            … because: {_REASONS.get(code, code)} ({reason_count})"
+                for code, reason_count in report.reasons.most_common()
+            ]
     if report.directories:
         lines.append(f"  {report.directories:>8}  DICOMDIR, not needed")
     if report.not_dicom:

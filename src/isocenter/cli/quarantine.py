@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Look at refused objects; correct and accept, export or discard them.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Check that index and store agree, and sweep away what nobody refers to.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

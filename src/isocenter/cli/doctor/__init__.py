@@ -13,7 +13,7 @@ from isocenter.cli.doctor.findings import Check, Finding, Verdict, bad
 from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 CHECKS: tuple[Check, ...] = (
     machine.python_version,

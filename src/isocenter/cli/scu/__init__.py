@@ -11,6 +11,8 @@ from isocenter.cli.scu.sending import send
 app = typer.Typer(
     help="Call other DICOM systems: is it there, what does it have, take these objects.",
     no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command()(echo)
