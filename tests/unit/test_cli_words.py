@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isocenter.cli import COMMANDS
+from isocenter.cli.doctor.services import _storage_remedy
 from isocenter.cli.importing import _all_taken, _summary
 from isocenter.cli.serve import _welcome
 from isocenter.features.archive.entry import OutcomeKind
@@ -88,3 +89,9 @@ def test_the_welcome_says_where_objects_and_index_are() -> None:
     )
     assert "s3://bucket" in told and "postgresql://" in told
     assert "geheim" not in told
+
+
+def test_the_doctor_says_that_a_bucket_has_no_keys() -> None:
+    assert "STORAGE_ACCESS_KEY" in _storage_remedy(Settings(storage_url="s3://bucket"))
+    told = _storage_remedy(Settings(storage_url="s3://bucket", storage_access_key="AKIA"))
+    assert "No keys" not in told

@@ -112,11 +112,19 @@ def storage(settings: Settings) -> Iterator[Finding]:
         yield bad("object store", f"{named}: {error.detail}", error.remedy)
         return
     if not health.ok:
-        yield bad(
-            "object store", f"{named} cannot be used: {health.problem}", "Check storage_url and its keys."
-        )
+        yield bad("object store", f"{named} cannot be used: {health.problem}", _storage_remedy(settings))
         return
     yield good("object store", f"{named} can be written to and read from.")
+
+
+def _storage_remedy(settings: Settings) -> str:
+    """Without keys the client asks the machine's own cloud role, and its error speaks of that address only."""
+    if settings.storage_url.startswith("s3:") and not settings.storage_access_key:
+        return (
+            "No keys are set, so the machine's own role was asked for: set ISOCENTER_STORAGE_ACCESS_KEY and "
+            "ISOCENTER_STORAGE_SECRET_KEY, or give the machine a role. Check storage_url and storage_endpoint."
+        )
+    return "Check storage_url, storage_endpoint and the keys."
 
 
 async def _health(settings: Settings) -> StoreHealth:
