@@ -152,10 +152,13 @@ async def test_orphans_are_adopted_where_they_can_be_filed(url: str, tmp_path: P
         "UPDATE study SET instance_count = 99",
         "UPDATE study SET series_count = 99",
         "UPDATE study SET instance_count = 0, series_count = 0",
+        # Two series of a study that are wrong by the same number.
+        "UPDATE series SET instance_count = 7 - instance_count WHERE series_instance_uid <> '1.2.12'",
     ],
 )
 async def test_counters_are_counted_again(archive: TestArchive, spoil: str):
     await archive.send_one(Image(sop="1.2.10", study="1.2.11", series="1.2.12"))
+    await archive.send_one(Image(sop="1.2.13", series="1.2.14"))
     await archive.execute(spoil)
     assert await broken_promises(archive)
     report = await check(archive)

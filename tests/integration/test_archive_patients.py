@@ -10,8 +10,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.entry import Outcome, OutcomeKind
 from isocenter.features.archive.merge import fragments_by_tag
@@ -317,3 +319,35 @@ async def test_a_reader_of_the_feed_misses_nothing_while_many_write(processes: l
         tasks.create_task(follow())
         tasks.create_task(send_at_once(writers, images))
     assert sorted(seen) == sorted(image.sop for image in images)
+
+
+async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.FixtureRequest, tmp_path: Path):
+    """PostgreSQL draws a number before the commit that shows it: who draws later must commit later."""
+    with fresh_url(request, "postgresql", tmp_path) as url:
+        async with opened(url, tmp_path) as archive:
+            first = await asyncpg.connect(url)
+            begun = first.transaction()
+            await begun.start()
+            for call in (
+                queries.LOCK_FEED(),
+                queries.APPEND_TO_FEED(
+                    organization_id=ORGANIZATION,
+                    now_us=0,
+                    kind="stored",
+                    study_instance_uid="1",
+                    series_instance_uid="1",
+                    sop_instance_uid="drawn first",
+                    detail="{}",
+                ),
+            ):
+                await first.execute(call.sql.postgres, *call.sql.postgres_params(call.params))
+            second = asyncio.create_task(archive.send_one(IMAGE))
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not second.done() and not await archive.one(waiting):
+                await asyncio.wait({second}, timeout=0.01)
+            assert await read_changes(archive.database, ORGANIZATION) == []
+            await begun.commit()
+            await second
+            await first.close()
+            changes = await read_changes(archive.database, ORGANIZATION)
+            assert [change.sop_instance_uid for change in changes] == ["drawn first", IMAGE.sop]
