@@ -118,11 +118,11 @@ def storage(settings: Settings) -> Iterator[Finding]:
 
 
 def _storage_remedy(settings: Settings) -> str:
-    """Without keys the client asks the machine's own cloud role, and its error speaks of that address only."""
+    """Without keys the client asks the machine's own cloud role; its error names that address only."""
     if settings.storage_url.startswith("s3:") and not settings.storage_access_key:
         return (
             "No keys are set, so the machine's own role was asked for: set ISOCENTER_STORAGE_ACCESS_KEY and "
-            "ISOCENTER_STORAGE_SECRET_KEY, or give the machine a role. Check storage_url and storage_endpoint."
+            "ISOCENTER_STORAGE_SECRET_KEY, or give the machine a role; check storage_url and the endpoint."
         )
     return "Check storage_url, storage_endpoint and the keys."
 
