@@ -22,6 +22,7 @@ import pytest
 from isocenter.dimse.net.client import VERIFICATION, ClientAssociation, Proposal
 from services.archive import CT, EXPLICIT, Image
 from services.attacked import AttackedServer, image, running, store
+from services.processes import ServiceFailed
 
 OUT_OF_RESOURCES = 0xA700
 ANSWER_S_MAX = 15
@@ -106,13 +107,14 @@ class SmallDisk:
     """A file system in memory that only the server sees, as it is mounted in a namespace of its own: it
     goes when the server ends, however that ends. ``path`` leads there from outside."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, *, full: bool = False) -> None:
         folder.mkdir()
         self.folder = folder
         namespaces = ["--mount"] if os.getuid() == 0 else ["--user", "--map-root-user", "--mount"]
         if shutil.which("unshare") is None or not can_unshare(namespaces):
             pytest.skip("no small disk can be mounted here: mount namespaces are not allowed")
-        script = f'mount -t tmpfs -o size={size} none "{folder}" && exec "$@"'
+        fill = f'head -c {size} /dev/zero > "{folder}/filler" 2> /dev/null;' if full else ""
+        script = f'mount -t tmpfs -o size={size} none "{folder}" || exit; {fill} exec "$@"'
         self.launcher = ["unshare", *namespaces, "sh", "-c", script, "sh"]
         self.server: AttackedServer | None = None
 
@@ -200,6 +202,18 @@ async def eventually_refused(numbers: Numbers, opened: ClientAssociation) -> Non
             assert status == OUT_OF_RESOURCES
             return
     raise AssertionError("the full disk was not noticed")
+
+
+def test_start_on_a_full_disk(tmp_path: Path) -> None:
+    """It ends, and says why in words."""
+    disk = SmallDisk(tmp_path / "disk", 4 * MB, full=True)
+    server = AttackedServer(tmp_path / "server", launcher=disk.launcher)
+    server.data_dir = disk.folder / "data"
+    with pytest.raises(ServiceFailed, match="ended with 1"):
+        server.start()
+    said = server.log.read_text()
+    assert "full" in said
+    assert "Traceback" not in said
 
 
 async def test_reserve_on_the_disk(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class PostgresDatabase:
     dialect: Literal["sqlite", "postgresql"] = "postgresql"
 
     def __init__(
-        self, url: str, *, pool_max: int = 12, read_timeout_s: float = 60.0, write_timeout_s: float = 10.0
+        self, url: str, *, pool_max: int = 12, read_timeout_s: float = 60.0, write_timeout_s: float = 8.0
     ) -> None:
         """``write_timeout_s``: how long one statement of a write may take. A sender waits for it, and a
         database whose machine hangs says nothing; a search may think longer."""

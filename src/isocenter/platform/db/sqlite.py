@@ -20,7 +20,7 @@ from isocenter.platform.db.sql import Call, Work
 
 T = TypeVar("T")
 _READERS = 3
-_BUSY_MS = 10_000  # another process (import, CLI) may be writing
+_BUSY_MS = 8_000  # another process (import, CLI) may be writing; SIGTERM waits for us no longer than 10 s
 _PING_MS = 4_000  # below what a health check waits for
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -97,7 +97,7 @@ class SqliteDatabase:
                 raise
             return result
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         except (OverflowError, UnicodeError) as error:
             raise InternalError(
                 "The database cannot take a value that it was given.", code="unstorable-value"
@@ -117,7 +117,7 @@ class SqliteDatabase:
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -148,7 +148,7 @@ def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
                     connection.executemany(call.sql.sqlite, call.rows)
                     rows = []
             except sqlite3.IntegrityError as error:
-                call = work.throw(_translated(error))
+                call = work.throw(translated(error))
             else:
                 call = work.send(rows)
     except StopIteration as finished:
@@ -158,7 +158,8 @@ def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
         work.close()
 
 
-def _translated(error: sqlite3.Error) -> IsocenterError:
+def translated(error: sqlite3.Error) -> IsocenterError:
+    """What happened and what to do about it, in words."""
     name = getattr(error, "sqlite_errorname", "") or type(error).__name__
     if isinstance(error, sqlite3.IntegrityError):
         return IntegrityViolation(f"The database refused the change ({name}).")

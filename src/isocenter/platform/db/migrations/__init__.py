@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isocenter.kit.errors import Unavailable
+from isocenter.platform.db.sqlite import translated
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -34,7 +36,8 @@ class MigrationState:
 
 
 async def upgrade(url: str) -> None:
-    """Apply what is missing. Raises Unavailable when the database is out of reach or newer than us."""
+    """Apply what is missing. Raises Unavailable when the database is out of reach or newer than us,
+    OutOfSpace when its disk is full."""
     current = await state(url)
     if current.ahead:
         raise Unavailable(
@@ -95,6 +98,8 @@ def _run(url: str, what: str) -> Any:
 
         return asyncio.run(on_postgres())
     except (sa.exc.DBAPIError, OSError) as error:
+        if isinstance(error, sa.exc.DBAPIError) and isinstance(error.orig, sqlite3.Error):
+            raise translated(error.orig) from error
         raise Unavailable(
             f"The database cannot be reached ({type(error).__name__}).",
             remedy="Check --database-url and that the database runs and may be written to.",
