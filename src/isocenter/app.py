@@ -188,9 +188,7 @@ class Server:
     async def start(self) -> None:
         """Listen on both ports. Raises Unavailable, naming the port, when one is taken."""
         settings = self._archive.settings
-        if isinstance(self._archive.store, LocalStore):
-            # Other processes (an import) may be writing too: nobody takes a day for one object.
-            await self._archive.store.recover(older_than=self._archive.clock.now() - timedelta(days=1))
+        await self._clear_incoming()
         listener = _listen(settings.bind, settings.http_port)
         self.http_port = listener.getsockname()[1]
         try:
@@ -210,11 +208,18 @@ class Server:
         sweeping.cancel()
         await asyncio.gather(self._dicom.shutdown(_FINISH_S), *self._tasks, return_exceptions=True)
 
+    async def _clear_incoming(self) -> None:
+        """What crashes left half-written. Other processes (an import) may be writing too, but nobody takes a
+        day for one object."""
+        if isinstance(self._archive.store, LocalStore):
+            await self._archive.store.recover(older_than=self._archive.clock.now() - timedelta(days=1))
+
     async def _sweep_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._archive.settings.sweep_interval_s)
             try:
                 report = await self._archive.sweep.run()
+                await self._clear_incoming()
             except IsocenterError as error:
                 log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
             else:

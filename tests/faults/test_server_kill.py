@@ -234,5 +234,8 @@ async def test_what_a_kill_left_half_written_goes_with_time(server: AttackedServ
     for path in incoming.iterdir():
         os.utime(path, (long_ago, long_ago))
     (incoming / "2-abcd-0").write_bytes(b"somebody writes this right now")
+    server.flags = (*server.flags, "--sweep-interval-s", "0.2")
     await asyncio.to_thread(server.start)
     assert [path.name for path in incoming.iterdir()] == ["2-abcd-0"]
+    os.utime(incoming / "2-abcd-0", (long_ago, long_ago))  # while the server runs, it ages too
+    await asyncio.to_thread(server.wait_until, lambda: not list(incoming.iterdir()), "empty folder")
