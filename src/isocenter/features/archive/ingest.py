@@ -33,7 +33,7 @@ _HASH_INLINE_BYTES = 1 << 20
 """Larger objects are hashed in a thread: half a millisecond is what the event loop may be held up."""
 
 _LIMITS = ScanLimits(inflated_bytes_max=32 << 20)
-"""Twice as much is in memory while a deflated header is read, and four may be read at once."""
+"""What a deflated header may become in memory; several may be read at once."""
 
 _INLINE_LIMITS = ScanLimits(elements_max=20_000, fragments_max=20_000, inflated_bytes_max=1 << 20)
 """What a header may need to be read on the event loop, some milliseconds; more is read in a thread."""
