@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def s3_flags(account: S3Account, bucket: str) -> tuple[tuple[str, ...], dict[str
         "ISOCENTER_STORAGE_SECRET_KEY": account.secret_access_key,
     }
     return (*flags, *region), keys
+
+
+_FAULT = re.compile(r"Traceback|Error:|Warning:|never awaited|\[(error|critical) *\](?! Cancel)")
 
 
 class Isocenter:
@@ -141,7 +145,10 @@ class Isocenter:
         return self._process.wait(timeout_s)
 
     def stop(self) -> None:
-        self._process.stop()
+        """At once; it says so when the server wrote of a fault of its own."""
+        self._process.stop(timeout_s=0)
+        faults = [line for line in self.log.read_text().splitlines() if _FAULT.search(line)]
+        assert not faults, faults[:5]
 
     def _is_ready(self) -> bool:
         try:
