@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
 
 from bench.rounds import Sample, alternate, write_results
-from bench.servers import IsocenterServer, OrthancServer, both_servers, cpu_s
+from bench.servers import IsocenterServer, OrthancServer, both_servers, cpu_s, environment
 from bench.synthetic_ct import synthetic_ct
 
 OBJECTS = 200
@@ -17,7 +16,7 @@ OBJECTS = 200
 def run(rounds: int, *, nagle: bool = False) -> None:
     objects = 60 if nagle else OBJECTS
     cases = []
-    with both_servers() as (ours, peer, folder):
+    with both_servers(nagle=nagle) as (ours, peer, folder):
         for associations in (1, 4):
             folders = make_rounds(folder, rounds, associations, objects)
             label = f"C-STORE, {associations} association(s), {'Nagle on' if nagle else 'TCP_NODELAY'}"
@@ -50,20 +49,25 @@ def make_rounds(folder: Path, rounds: int, associations: int, objects: int) -> l
 
 def send(server: IsocenterServer | OrthancServer, folders: list[Path], *, nagle: bool) -> Sample:
     """One storescu for each folder, all at once."""
-    environment = {**os.environ, "TCP_NODELAY": "0" if nagle else "1"}
-    if nagle:
-        del environment["TCP_NODELAY"]
     count = sum(1 for folder in folders for _ in folder.iterdir())
     cpu, begun = cpu_s(server.pid), time.perf_counter()
-    senders = [
-        subprocess.Popen(
-            ["storescu", "-aec", server.ae_title, "+sd", "127.0.0.1", str(server.dicom_port), str(folder)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for folder in folders
-    ]
+    with environment(TCP_NODELAY=None if nagle else "1"):
+        senders = [
+            subprocess.Popen(
+                [
+                    "storescu",
+                    "-aec",
+                    server.ae_title,
+                    "+sd",
+                    "127.0.0.1",
+                    str(server.dicom_port),
+                    str(folder),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            for folder in folders
+        ]
     for sender in senders:
         output, _ = sender.communicate()
         if sender.returncode:

@@ -61,15 +61,34 @@ class OrthancServer(Orthanc):
 
 
 @contextlib.contextmanager
-def both_servers() -> Iterator[tuple[IsocenterServer, OrthancServer, Path]]:
-    """Isocenter, Orthanc and a folder for the bench's own files; all gone at the end."""
+def both_servers(*, nagle: bool = False) -> Iterator[tuple[IsocenterServer, OrthancServer, Path]]:
+    """Isocenter, Orthanc and a folder for the bench's own files; all gone at the end.
+
+    DCMTK, in Orthanc as in storescu, leaves Nagle's algorithm on unless TCP_NODELAY=1 is in its environment.
+    """
     with tempfile.TemporaryDirectory(prefix="isocenter-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         ours = IsocenterServer(folder / "isocenter")
         stack.callback(ours.stop)
-        peer = OrthancServer(folder / "orthanc")
+        with environment(TCP_NODELAY=None if nagle else "1"):
+            peer = OrthancServer(folder / "orthanc")
         stack.callback(peer.stop)
         yield ours, peer, folder
+
+
+@contextlib.contextmanager
+def environment(**variables: str | None) -> Iterator[None]:
+    """Variables for the processes started meanwhile; None takes one away."""
+    before = dict(os.environ)
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def cpu_s(pid: int) -> float:
