@@ -77,7 +77,11 @@ def _run(url: str, what: str) -> Any:
 
     try:
         if url.startswith("sqlite:"):
-            engine = sa.create_engine(url, connect_args={"timeout": 30})
+            engine = sa.create_engine(url, connect_args={"timeout": 30, "isolation_level": None})
+            # The driver by itself begins no transaction before a CREATE TABLE: a start that is killed would
+            # leave half a schema, and two at once would trip over each other. The second waits here.
+            begin = "BEGIN IMMEDIATE" if what == "upgrade" else "BEGIN"
+            sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
             try:
                 with engine.begin() as connection:
                     return on_connection(connection)
