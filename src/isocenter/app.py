@@ -193,9 +193,10 @@ class Server:
         self.http_port = listener.getsockname()[1]
         try:
             await self._dicom.start(settings.bind, settings.dicom_port)
-        except OSError as error:
+        except Unavailable:
             listener.close()
-            raise _taken("DIMSE", settings.dicom_port, "--dicom-port", error) from error
+            raise
+        await self._warn_of_sick_store()
         self._tasks = [
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
             asyncio.create_task(self._sweep_regularly(), name="sweep"),
@@ -213,6 +214,12 @@ class Server:
         day for one object."""
         if isinstance(self._archive.store, LocalStore):
             await self._archive.store.recover(older_than=self._archive.clock.now() - timedelta(days=1))
+
+    async def _warn_of_sick_store(self) -> None:
+        """Start all the same: the store may come back, and until then senders are told to try later."""
+        health = await self._archive.store.health()
+        if not health.ok:
+            log.warning("The object store cannot be used", reason=health.problem)
 
     async def _sweep_regularly(self) -> None:
         while True:
@@ -236,17 +243,13 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        raise _taken("HTTP", port, "--http-port", error) from error
+        raise Unavailable(
+            f"Port {port} for HTTP cannot be opened ({error.strerror}).",
+            code="port-taken",
+            remedy="Choose another with --http-port, or end what uses it; 'isocenter doctor' names it.",
+        ) from error
     listener.setblocking(False)
     return listener
-
-
-def _taken(door: str, port: int, flag: str, error: OSError) -> Unavailable:
-    return Unavailable(
-        f"Port {port} for {door} cannot be opened ({error.strerror}).",
-        code="port-taken",
-        remedy=f"Choose another with {flag}, or end what uses it; 'isocenter doctor' names the program.",
-    )
 
 
 def _dicom_tls(settings: Settings) -> ssl.SSLContext | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import ssl
 
 from isocenter.dimse.net.acceptor import ServerConnection, ServerSettings
@@ -55,9 +57,9 @@ class DimseServer:
             )
         except OSError as error:
             raise Unavailable(
-                f"cannot listen for DICOM on port {port}: {error.strerror or error}",
-                code="dimse-port-unavailable",
-                remedy="Stop the program that uses the port, or choose another with --dicom-port.",
+                f"Port {port} for DIMSE cannot be opened ({os.strerror(error.errno or errno.EIO)}).",
+                code="port-taken",
+                remedy="Choose another with --dicom-port, or end what uses it; 'isocenter doctor' names it.",
             ) from error
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from isocenter.kit.errors import InvalidInput, Unavailable
+from isocenter.kit.errors import InvalidInput, IsocenterError, Unavailable
 from isocenter.platform.db import migrations
 from isocenter.platform.db.interface import Database
 from isocenter.platform.db.postgres import PostgresDatabase
+from isocenter.platform.db.sql import Sql, Work
 from isocenter.platform.db.sqlite import SqliteDatabase
+
+_VERSIONS = Path(migrations.__file__).parent / "versions"
+NEWEST_REVISION = max(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*_*.py"))
+"""Revisions are numbered, and their files are named after them (a test compares it with Alembic's head)."""
+
+FIND_REVISION = Sql("SELECT version_num FROM alembic_version")
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -40,6 +47,19 @@ async def open_database(url: str, *, migrate: bool = True) -> Database:
             f"The database URL's scheme {urlsplit(url).scheme!r} is not known.",
             remedy="Use sqlite:///path/isocenter.db or postgresql://user:password@host/name.",
         )
-    if migrate:
+    if migrate and not await _is_current(database):
         await migrations.upgrade(url)
     return database
+
+
+async def _is_current(database: Database) -> bool:
+    """The usual case, without importing Alembic, which takes a command most of its time."""
+    try:
+        return await database.read(_revision) == NEWEST_REVISION
+    except IsocenterError:
+        return False  # new, or out of reach: the migration says which
+
+
+def _revision() -> Work[str]:
+    rows = yield FIND_REVISION()
+    return str(rows[0][0]) if rows else ""

@@ -21,7 +21,16 @@ from isocenter.platform.telemetry.privacy import escape_control_characters, with
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # What these say per request or per query is noise at best and holds URLs or values at worst.
-_QUIETER = {"asyncio": 30, "httpx2": 30, "sqlalchemy": 30, "alembic": 30, "pydicom": 40, "uvicorn": 30}
+# asyncpg tells with a traceback what our own errors tell in words: that the database is away.
+_QUIETER = {
+    "asyncpg": 50,
+    "asyncio": 30,
+    "httpx2": 30,
+    "sqlalchemy": 30,
+    "alembic": 30,
+    "pydicom": 40,
+    "uvicorn": 30,
+}
 _SILENT = ("uvicorn.access",)
 
 
