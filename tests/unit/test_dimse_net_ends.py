@@ -18,6 +18,7 @@ from dimse_service import (
     serving,
 )
 
+from isocenter.dimse.net.client import Proposal, connect
 from isocenter.dimse.net.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -28,6 +29,7 @@ from isocenter.dimse.net.errors import (
 from isocenter.dimse.net.service import Accept, PendingAnswer
 from isocenter.dimse.protocol import rejections
 from isocenter.dimse.protocol.pdu import NegotiatedContext
+from isocenter.kit.errors import InvalidInput
 
 IDENTIFIER = b"\x08\x00\x52\x00CS\x06\x00STUDY "
 
@@ -277,3 +279,14 @@ async def test_an_admission_that_fails_is_a_rejection_for_now(caplog: pytest.Log
             await associate(server)
     assert refusal.value.reject == rejections.TEMPORARY_CONGESTION
     assert "admission" in caplog.text
+
+
+async def test_too_many_contexts_are_refused_before_anybody_is_called(free_port: int) -> None:
+    with pytest.raises(InvalidInput, match="at most 128"):
+        await connect(
+            "127.0.0.1",
+            free_port,
+            calling_ae_title="TESTSCU",
+            called_ae_title="ISOCENTER",
+            contexts=[Proposal(f"1.2.{number}") for number in range(129)],
+        )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_FAILURES_SHOWN = 20
+_SHOWN = 20
 _OUTCOMES = {
     "duplicate": "duplicate: the very same object is here already",
     "replaced": "replaced an older object of the same SOP Instance UID",
@@ -66,8 +66,8 @@ def import_folder(
     """Import every DICOM file under FOLDER. Running it again skips what is already there.
 
     Exit code 1 when a file could not be read, or an object was rejected or went to quarantine.
-    With --json: {"files", "bytes", "outcomes": {kind: n}, "quarantined_because": {code: n}, "not_dicom",
-    "dicomdirs", "unreadable": [[path, why]]}, stable.
+    With --json: {"files", "bytes", "outcomes": {kind: n}, "quarantined_because": {code: n}, "refused":
+    [[path, outcome, codes]], "not_dicom", "dicomdirs", "unreadable": [[path, why]]}, stable.
     """
     import uvloop
 
@@ -121,6 +121,8 @@ def _summary(report: ImportReport) -> str:
     lines = [f"\n{files} looked at, {format_bytes(report.done_bytes)} of DICOM:"]
     for kind, count in report.outcomes.most_common():
         lines.append(f"  {count:>8}  {_OUTCOMES.get(kind.value, kind.value)}")
+        if kind.value == "rejected":
+            lines += _listed([path for path, refused, _ in report.refused if refused is kind], count)
         if kind.value == "quarantined":
             lines += [
                 f"            … because: {_REASONS.get(code, code)} ({reason_count})"
@@ -132,12 +134,17 @@ def _summary(report: ImportReport) -> str:
         lines.append(f"  {report.not_dicom:>8}  not DICOM, left alone")
     if report.failed:
         lines.append(f"  {report.failed:>8}  could not be read:")
-        lines += [f"            {path}: {why}" for path, why in report.failures[:_FAILURES_SHOWN]]
-        if report.failed > _FAILURES_SHOWN:
-            lines.append(f"            … and {report.failed - _FAILURES_SHOWN} more (--json lists them)")
+        lines += _listed([f"{path}: {why}" for path, why in report.failures], report.failed)
     if report.reasons:
         lines.append("\nLook at the quarantine with: isocenter quarantine list")
     return "\n".join(lines)
+
+
+def _listed(names: list[str], count: int) -> list[str]:
+    lines = [f"            {name}" for name in names[:_SHOWN]]
+    return (
+        [*lines, f"            … and {count - _SHOWN} more (--json lists them)"] if count > _SHOWN else lines
+    )
 
 
 def _as_json(report: ImportReport) -> dict[str, object]:
@@ -146,6 +153,7 @@ def _as_json(report: ImportReport) -> dict[str, object]:
         "bytes": report.done_bytes,
         "outcomes": {kind.value: count for kind, count in report.outcomes.items()},
         "quarantined_because": dict(report.reasons),
+        "refused": report.refused,
         "not_dicom": report.not_dicom,
         "dicomdirs": report.directories,
         "unreadable": report.failures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -50,6 +50,10 @@ from isocenter.dimse.protocol.user_information import (
     UserIdentity,
     UserInformation,
 )
+from isocenter.kit.errors import InvalidInput
+
+CONTEXTS_MAX = 128
+"""Presentation contexts in one association: odd numbers from 1 to 255 (PS3.8 §9.3.2.2)."""
 
 VERIFICATION = "1.2.840.10008.1.1"
 DEFAULT_TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
@@ -362,7 +366,13 @@ async def _open(  # noqa: PLR0917
     return connection
 
 
-def _numbered(contexts: Iterable[Proposal]) -> tuple[ProposedContext, ...]:
+def _numbered(contexts: Sequence[Proposal]) -> tuple[ProposedContext, ...]:
+    if len(contexts) > CONTEXTS_MAX:
+        raise InvalidInput(
+            f"An association has at most {CONTEXTS_MAX} presentation contexts, not {len(contexts)}.",
+            code="too-many-contexts",
+            remedy="Divide them between several associations.",
+        )
     return tuple(
         ProposedContext(2 * number + 1, proposal.abstract_syntax, proposal.transfer_syntaxes)
         for number, proposal in enumerate(contexts)

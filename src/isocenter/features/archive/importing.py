@@ -39,7 +39,8 @@ _SOME_DATA_SET = Wanted([SOP_CLASS_UID])
 
 @dataclass(slots=True)
 class ImportReport:
-    """``reasons`` counts problem codes in quarantine; ``failures`` are (path, why), at most 1,000."""
+    """``reasons`` counts problem codes in quarantine. ``refused`` are (path, outcome, problem codes) of what
+    was rejected or quarantined, ``failures`` are (path, why): at most 1,000 each."""
 
     found: int = 0
     walked: bool = False
@@ -47,6 +48,7 @@ class ImportReport:
     done_bytes: int = 0
     outcomes: Counter[OutcomeKind] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[str, OutcomeKind, tuple[str, ...]]] = field(default_factory=list)
     not_dicom: int = 0
     directories: int = 0
     failed: int = 0
@@ -100,9 +102,7 @@ class FolderImport:
                 _note_failure(report, path, error.detail)
             else:
                 if outcome is not None:
-                    report.outcomes[outcome.kind] += 1
-                    if outcome.kind is OutcomeKind.QUARANTINED:
-                        report.reasons.update({problem.code for problem in outcome.problems})
+                    _note_outcome(report, path, outcome)
             report.done += 1
             progress(report)
 
@@ -195,6 +195,17 @@ def _is_wanted(path: Path, head: bytes) -> bool:
         return SOP_CLASS_UID in scan(head, _SOME_DATA_SET).elements
     except ScanError:
         return False
+
+
+def _note_outcome(report: ImportReport, path: Path, outcome: Outcome) -> None:
+    report.outcomes[outcome.kind] += 1
+    if outcome.kind.accepted:
+        return
+    codes = tuple(dict.fromkeys(problem.code for problem in outcome.problems))
+    if outcome.kind is OutcomeKind.QUARANTINED:
+        report.reasons.update(codes)
+    if len(report.refused) < _LISTED_MAX:
+        report.refused.append((str(path), outcome.kind, codes))
 
 
 def _note_failure(report: ImportReport, path: Path, why: str) -> None:

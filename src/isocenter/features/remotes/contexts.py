@@ -12,11 +12,9 @@ from isocenter.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     lookup,
 )
-from isocenter.dimse.net.client import ClientAssociation, Proposal
+from isocenter.dimse.net.client import CONTEXTS_MAX, ClientAssociation, Proposal
 from isocenter.dimse.protocol.pdu import ContextResult
 from isocenter.features.remotes.outgoing import OutgoingObject
-
-CONTEXTS_MAX = 128
 
 # What an object can be rewritten to without a change of Pixel Data's bytes, best first.
 FALLBACKS = {
