@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,6 @@ _READERS = 3
 _BUSY_MS = 8_000  # another process (import, CLI) may be writing; SIGTERM waits for us no longer than 10 s
 _PING_MS = 4_000  # below what a health check waits for
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # an acknowledged object's row must survive a power cut
     f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA foreign_keys = ON",
@@ -81,8 +81,12 @@ class SqliteDatabase:
         start: Callable[[], Work[T]],
     ) -> T:
         loop = asyncio.get_running_loop()
+        try:
+            transacting = loop.run_in_executor(executor, self._transact, begin, start)
+        except RuntimeError as error:
+            raise Unavailable("The database has been closed.", code="database-closed") from error
         # Shielded: a cancelled waiter must not leave its transaction half done on the writer's thread.
-        return await asyncio.shield(loop.run_in_executor(executor, self._transact, begin, start))
+        return await asyncio.shield(transacting)
 
     def _transact(self, begin: str, start: Callable[[], Work[T]]) -> T:
         try:
@@ -125,12 +129,32 @@ class SqliteDatabase:
             connection = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False, cached_statements=256
             )
+            try:
+                _enter_wal(connection)
+                for pragma in _PRAGMAS:
+                    connection.execute(pragma)
+            except BaseException:
+                connection.close()
+                raise
             connection.row_factory = sqlite3.Row
-            for pragma in _PRAGMAS:
-                connection.execute(pragma)
             self._local.connection = connection
             self._connections.append(connection)
         return connection
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging, which the file remembers. SQLite does not wait for others when the file is new and
+    several enter it at once, so that is done here."""
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
