@@ -67,6 +67,7 @@ class StoreTransaction:
             raise
         response = StoreResponse(self._addresses, request)
         await self._file(received, request.path_params.get("study", ""), response)
+        response.log_refusals(client)
         return Response(response.json(), response.status, media_type=media_type)
 
     async def _file(self, received: list[Received | None], study: str, response: StoreResponse) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from textwrap import wrap
 from typing import Any
 
@@ -11,6 +12,9 @@ from starlette.requests import Request
 from isocenter.dicom.validation import Problem
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.features.archive.entry import Outcome, OutcomeKind, Received
+from isocenter.platform.telemetry import get_logger
+
+log = get_logger(__name__)
 
 # PS3.18 Table I.2-2; 0111 is PS3.7 C.5.7's duplicate SOP instance, C409 this server's own.
 _PROCESSING_FAILURE = 0x0110
@@ -36,6 +40,7 @@ class StoreResponse:
         self._failed: list[dict[str, Any]] = []
         self._other: list[dict[str, Any]] = []
         self._studies: set[str] = set()
+        self._codes: Counter[str] = Counter()
 
     @property
     def status(self) -> int:
@@ -61,6 +66,7 @@ class StoreResponse:
     def outcome(self, outcome: Outcome, *, batch_refused: bool = False) -> None:
         """``batch_refused``: nothing of the batch was stored, accepted or not."""
         if not outcome.kind.accepted:
+            self._codes.update({problem.code for problem in outcome.problems})
             self._fail(outcome, _reason(outcome), _words(outcome.problems))
         elif batch_refused:
             self._fail(outcome, _PROCESSING_FAILURE, _BATCH_WORDS)
@@ -75,13 +81,27 @@ class StoreResponse:
             self._referenced.append({**_identity(outcome), "00081190": _url(url)})
 
     def wrong_study(self, received: Received) -> None:
+        self._codes["other-study"] += 1
         self._fail(received, _OTHER_STUDY, _OTHER_STUDY_WORDS)
 
     def batch_refused(self, received: Received) -> None:
         self._fail(received, _PROCESSING_FAILURE, _BATCH_WORDS)
 
     def empty_part(self) -> None:
+        self._codes["empty-part"] += 1
         self._other.append(_failure(_CANNOT_UNDERSTAND, "The part is empty."))
+
+    def log_refusals(self, peer: str) -> None:
+        """One line for the request, however many objects were refused."""
+        if self._failed or self._other:
+            log.warning(
+                "Objects not archived",
+                door="stow",
+                peer=peer,
+                stored=len(self._referenced),
+                refused=len(self._failed) + len(self._other),
+                codes=",".join(f"{code}:{count}" for code, count in self._codes.most_common()),
+            )
 
     def _fail(self, of: Outcome | Received, reason: int, words: str) -> None:
         failure = _failure(reason, words)
