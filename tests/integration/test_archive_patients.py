@@ -273,6 +273,19 @@ async def test_a_nameless_study_of_somebody_else_is_not_taken_over(archive: Test
     assert patient["generated"] == 1
 
 
+async def test_a_name_told_a_moment_ago_counts(archive: TestArchive):
+    """In one transaction: the first object names the patient, also for the patient's other study."""
+    await archive.send(IMAGE.but(name=None), IMAGE.but(sop="1.2", study="1.2.9", name=None))
+    nameless = IMAGE.but(patient_id=None, name="ROE^RICHARD")
+    named, *refused = await archive.send(
+        IMAGE.but(sop="1.3"),
+        nameless.but(sop="1.4"),
+        nameless.but(sop="1.5", study="1.2.9"),
+    )
+    assert named.kind is KIND.STORED
+    assert [outcome.kind for outcome in refused] == [KIND.QUARANTINED] * 2
+
+
 async def test_values_that_run_together_alike_are_two_patients(archive: TestArchive):
     """What is decoded once is looked up by a digest of the raw values: those must not run together."""
     for name, patient_id in ((b"A", b"B\0\1C"), (b"A\0\1B", b"C"), (b"AB", b"C"), (b"A", b"BC")):

@@ -102,10 +102,17 @@ def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> W
     return pk
 
 
-def fill_patient(organization_id: int, patient_pk: int, entry: Entry, now_us: int) -> Work[None]:
+def lock_patient(organization_id: int, known: KnownPatient) -> Work[tuple[Row, KnownPatient]]:
+    """The row of a study's patient, and the patient with the name that it has by now: another object of the
+    same transaction, or of another of the patient's studies, may have told it."""
+    rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=known.pk)
+    row = still_there(rows)
+    return row, replace(known, name_key=row["name_key"])
+
+
+def fill_patient(organization_id: int, row: Row, entry: Entry, now_us: int) -> Work[None]:
     """Complete a study's patient from one more of its objects."""
-    rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=patient_pk)
-    yield from _fill(organization_id, still_there(rows), entry.levels.patient, entry, now_us)
+    yield from _fill(organization_id, row, entry.levels.patient, entry, now_us)
 
 
 def still_there(rows: list[Row]) -> Row:

@@ -15,6 +15,7 @@ from isocenter.features.archive.patients import (
     find_or_create_patient,
     is_upgrade,
     known_patient,
+    lock_patient,
     objection,
     still_there,
 )
@@ -102,13 +103,14 @@ class Places:
             if isinstance(created, int):
                 return created
             known = created  # somebody else made it meanwhile
+        row, known.patient = yield from lock_patient(self._organization_id, known.patient)
         problem = objection(entry, known.patient)
         if problem is not None:
             return problem
         if is_upgrade(entry, known.patient):
             yield from self._move_to_real_patient(entry, known)
         else:
-            yield from fill_patient(self._organization_id, known.patient.pk, entry, self._now_us)
+            yield from fill_patient(self._organization_id, row, entry, self._now_us)
         yield from self._fill_study(entry)
         return known.pk
 
