@@ -11,6 +11,7 @@ import itertools
 import shutil
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -131,20 +132,26 @@ def fresh_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterat
     if kind == "sqlite":
         template: Path = request.getfixturevalue("services_folder") / "archive-template.db"
         if not template.exists():
-            asyncio.run(migrations.upgrade(f"sqlite:///{template}"))
+            _migrate(f"sqlite:///{template}")
         shutil.copy(template, folder / "archive.db")
         yield f"sqlite:///{folder}/archive.db"
         return
     server: Postgres = request.getfixturevalue("postgres")
     if not server.sql("SELECT 1 FROM pg_database WHERE datname = 'archive_template'"):
         server.sql("CREATE DATABASE archive_template")
-        asyncio.run(migrations.upgrade(server.url("archive_template")))
+        _migrate(server.url("archive_template"))
     name = f"archive_{next(_numbers)}"
     server.sql(f"CREATE DATABASE {name} TEMPLATE archive_template")
     try:
         yield server.url(name)
     finally:
         server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _migrate(url: str) -> None:
+    """In a thread, since the caller may be on an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(migrations.upgrade(url))).result()
 
 
 _numbers = itertools.count()
