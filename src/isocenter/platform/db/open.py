@@ -47,8 +47,12 @@ async def open_database(url: str, *, migrate: bool = True) -> Database:
             f"The database URL's scheme {urlsplit(url).scheme!r} is not known.",
             remedy="Use sqlite:///path/isocenter.db or postgresql://user:password@host/name.",
         )
-    if migrate and not await _is_current(database):
-        await migrations.upgrade(url)
+    try:
+        if migrate and not await _is_current(database):
+            await migrations.upgrade(url)
+    except BaseException:
+        await database.close()
+        raise
     return database
 
 
