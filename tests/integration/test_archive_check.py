@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from isocenter.features.archive.check import CheckReport, StorageCheck
@@ -167,6 +169,33 @@ async def test_counters_are_counted_again(archive: TestArchive, spoil: str):
     assert (await check(archive, repair=True)).repaired
     assert (await check(archive)).healthy
     assert await broken_promises(archive) == []
+
+
+async def test_counting_again_while_another_process_files(request: pytest.FixtureRequest, tmp_path: Path):
+    """PostgreSQL: who waited for a counter's row would still count what was there before it waited."""
+    with fresh_url(request, "postgresql", tmp_path) as url:
+        async with opened(url, tmp_path) as archive:
+            await archive.send_one(Image())
+            await archive.execute("UPDATE series SET instance_count = 99")
+            other = await asyncpg.connect(url)
+            filing = other.transaction()
+            await filing.start()
+            await other.execute(
+                "INSERT INTO instance (organization_id, series_pk, sop_instance_uid, sop_class_uid, "
+                "transfer_syntax_uid, object_key, size, header_size, sha256, received_at_us) "
+                "SELECT organization_id, series_pk, '1.2.77', sop_class_uid, transfer_syntax_uid, "
+                "object_key, size, header_size, sha256, received_at_us FROM instance"
+            )
+            await other.execute("UPDATE series SET instance_count = instance_count + 1")
+            await other.execute("UPDATE study SET instance_count = instance_count + 1")
+            repairing = asyncio.create_task(check(archive, repair=True))
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not repairing.done() and not await archive.one(waiting):
+                await asyncio.wait({repairing}, timeout=0.01)
+            await filing.commit()
+            await repairing
+            await other.close()
+            assert await broken_promises(archive) == []
 
 
 async def test_nothing_is_ever_deleted(archive: TestArchive):

@@ -58,20 +58,23 @@ class PolicyBook:
         return known
 
     async def change(self, organization_id: int, **changes: str | bool) -> Policies:
-        """Set some of the organisation's own policies; raises ValueError for a value that does not exist."""
+        """Set some of the organisation's own policies; raises ValueError for a name or value that does not
+        exist. Other processes learn of it when they start."""
         await self._database.write(_change, organization_id, changes, self._defaults)
         self._known.pop(organization_id, None)
         return await self.of(organization_id)
 
 
+_PARSERS: dict[str, Any] = {
+    "conflict": ConflictPolicy,
+    "batch": BatchPolicy,
+    "strictness": Strictness,
+    "accept_unknown_sop_classes": bool,
+}
+
+
 def _overlay(defaults: Policies, own: dict[str, Any]) -> Policies:
-    parsers: dict[str, Any] = {
-        "conflict": ConflictPolicy,
-        "batch": BatchPolicy,
-        "strictness": Strictness,
-        "accept_unknown_sop_classes": bool,
-    }
-    return replace(defaults, **{name: parse(own[name]) for name, parse in parsers.items() if name in own})
+    return replace(defaults, **{name: parse(own[name]) for name, parse in _PARSERS.items() if name in own})
 
 
 def _load(organization_id: int, defaults: Policies) -> Work[Policies]:
@@ -85,6 +88,8 @@ def _change(organization_id: int, changes: dict[str, str | bool], defaults: Poli
     rows = yield FIND_SETTINGS(organization_id=organization_id)
     if not rows:
         raise NotFound("There is no such organisation.")
+    if unknown := sorted(changes.keys() - _PARSERS):
+        raise ValueError(f"no policy is called {', '.join(unknown)}")
     own = orjson.loads(rows[0]["settings"]) | changes
     _overlay(defaults, own)
     yield SET_SETTINGS(organization_id=organization_id, settings=orjson.dumps(own).decode())

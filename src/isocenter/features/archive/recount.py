@@ -13,6 +13,11 @@ FIND_STUDIES_OF_SERIES = Sql("""
     SELECT DISTINCT study_pk FROM series WHERE organization_id = :organization_id AND id IN :series_pks
 """)
 
+LOCK_STUDIES = Sql("""
+    SELECT id FROM study WHERE organization_id = :organization_id AND id IN :study_pks ORDER BY id FOR UPDATE
+""")
+"""First of all: a count that waited for the row it sets would still be of what was there before it waited."""
+
 RECOUNT_SERIES = Sql("""
     UPDATE series SET updated_at_us = :now_us, instance_count = (
         SELECT count(*) FROM instance WHERE instance.series_pk = series.id AND instance.current = 1)
@@ -65,6 +70,7 @@ def recount_series(organization_id: int, series_pks: Sequence[int], now_us: int)
     scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
     rows = yield FIND_STUDIES_OF_SERIES(**scope)
     study_pks = [row[0] for row in rows]
+    yield LOCK_STUDIES(organization_id=organization_id, study_pks=study_pks)
     yield RECOUNT_SERIES(**scope, now_us=now_us)
     yield REMOVE_EMPTY_SERIES(**scope)
     yield from recount_studies(organization_id, study_pks, now_us)
