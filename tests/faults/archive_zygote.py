@@ -129,7 +129,7 @@ def plan_death(point: str, moment: str, nth: int) -> None:
 
 
 def plan_death_in_sqlite(verb: str, moment: str, nth: int) -> None:
-    left = [nth]
+    calls = itertools.count(1)  # each call has a number of its own: readers and the writer commit at once
 
     class Dying(sqlite3.Connection):
         def execute(self, sql: str, *args: Any) -> Any:
@@ -139,12 +139,11 @@ def plan_death_in_sqlite(verb: str, moment: str, nth: int) -> None:
             return self._watched(super().executemany, sql, *args)
 
         def _watched(self, call: Callable[..., Any], sql: str, *args: Any) -> Any:
-            hit = sql.lstrip().startswith(verb)
-            left[0] -= hit
-            if hit and moment == "before" and left[0] == 0:
+            last = sql.lstrip().startswith(verb) and next(calls) == nth
+            if last and moment == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             result = call(sql, *args)
-            if hit and moment == "after" and left[0] == 0:
+            if last and moment == "after":
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
