@@ -377,3 +377,24 @@ def test_encapsulated_pixel_data_is_stepped_over_when_something_behind_it_is_wan
     assert found.elements == {0xFFFAFFFA: RawElement("LO", b"X ")}
     assert found.pixel_data is not None
     assert scan(part10(JPEG_BASELINE, encapsulated() + behind), Wanted([0xFFFAFFFA])).elements
+
+
+@pytest.mark.parametrize("padding_bytes", [0, 100, 32_700, 33_000, 70_000])
+@pytest.mark.parametrize("pixel_bytes", [10, 40_000])
+def test_a_view_tells_what_bytes_tell(padding_bytes, pixel_bytes):
+    """Of a view the beginning is read first; the header ends in it, around its end or far behind."""
+    data = b"".join(
+        (
+            element(ROWS - 0x00200000, "OB", bytes(padding_bytes)),  # (0008,0010)
+            element(0x00100020, "LO", b"P1"),
+            element(ROWS, "US", b"\x08\x00"),
+            element(0x7FE00010, "OW", bytes(pixel_bytes)),
+        )
+    )
+    of_view = scan(memoryview(bytearray(data)), PIXELS, transfer_syntax_uid=EXPLICIT)
+    assert of_view == scan(data, PIXELS, transfer_syntax_uid=EXPLICIT)
+    assert of_view.elements[0x00100020].value == b"P1"
+    for shorter in (data[:-1], data[: len(data) - pixel_bytes - 4]):
+        with pytest.raises(ScanError) as refusal:
+            scan(memoryview(bytearray(shorter)), PIXELS, transfer_syntax_uid=EXPLICIT)
+        assert refusal.value.code == "truncated"

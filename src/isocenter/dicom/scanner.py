@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, replace
+from mmap import mmap
 
 from isocenter.dicom.encoding import Buffer, Encoding
 from isocenter.dicom.header_walk import HeaderWalk
@@ -22,6 +23,7 @@ from isocenter.dicom.value_representations import swap_bytes
 __all__ = ["DEFAULT_LIMITS", "PixelData", "RawElement", "Scan", "ScanError", "ScanLimits", "Wanted", "scan"]
 
 _FIRST_INFLATED_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 15
 
 
 @dataclass(slots=True)
@@ -62,7 +64,7 @@ def scan(
         found, pixel_data, encoding = _scan_deflated(data, opening, wanted, limits)
     else:
         encoding = opening.encoding
-        found, pixel_data = HeaderWalk(data, encoding, wanted, limits).run(opening.header_size)
+        found, pixel_data = _scan_plain(data, opening, wanted, limits)
     if encoding.big_endian:
         found = {
             tag: raw if raw.vr == "SQ" else RawElement(raw.vr, swap_bytes(raw.value, raw.vr))
@@ -81,6 +83,24 @@ def scan(
         opening.deflated,
         opening.disguised,
     )
+
+
+def _scan_plain(
+    data: Buffer, opening: Opening, wanted: Wanted, limits: ScanLimits
+) -> tuple[dict[int, RawElement], PixelData | None]:
+    """Slices of ``bytes`` cost a third less than those of a view, so the beginning, which mostly holds the
+    whole header, is copied first."""
+    if not isinstance(data, bytes | mmap) and len(data) > _HEAD_BYTES:
+        head = bytes(data[:_HEAD_BYTES])
+        try:
+            walk = HeaderWalk(head, opening.encoding, wanted, limits, more_may_follow=True)
+            found, pixel_data = walk.run(opening.header_size)
+        except ScanError:
+            pass  # it may be longer; what is wrong with it, the whole tells
+        else:
+            if pixel_data is not None and pixel_data.offset + pixel_data.length <= len(data):
+                return found, pixel_data
+    return HeaderWalk(data, opening.encoding, wanted, limits).run(opening.header_size)
 
 
 def _scan_deflated(

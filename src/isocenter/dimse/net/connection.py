@@ -49,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable: asyncio.Future[None] | None = None
         self._write_paused_at_s: float | None = None
         self._send_lock: asyncio.Lock | None = None
+        self._flush_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._kept: set[asyncio.Task[None]] = set()
@@ -166,11 +167,14 @@ class Connection(asyncio.BufferedProtocol):
             context_id, command_set.encode(message, has_data_set=data_set is not None), data_set
         )
 
-    async def send_encoded(self, context_id: int, command: bytes, data_set: Buffer | None) -> None:
-        """The same for a command set that was encoded before."""
+    async def send_encoded(
+        self, context_id: int, command: bytes, data_set: Buffer | None, *, at_once: bool = True
+    ) -> None:
+        """The same for a command set that was encoded before. Unless ``at_once``, it leaves with what is said
+        next, at the latest when this turn of the event loop is over: one write for many short messages."""
         if self._send_lock is not None:
             await self.turn()
-        self.put(context_id, command, data_set)
+        self.put(context_id, command, data_set, at_once=at_once)
         if self._writable is not None:
             await self.drain()
 
@@ -180,13 +184,21 @@ class Connection(asyncio.BufferedProtocol):
             async with self._send_lock:
                 pass
 
-    def put(self, context_id: int, command: bytes, data_set: Buffer | None) -> None:
+    def put(self, context_id: int, command: bytes, data_set: Buffer | None, *, at_once: bool = True) -> None:
         """Sends without waiting. Raises AssociationAborted."""
         self.check_open()
         self.association.send_command_bytes(context_id, command)
         if data_set is not None:
             self.association.send_data(context_id, data_set, is_last=True)
         self._active_at_s = self.loop.time()
+        if at_once:
+            self.flush()
+        elif not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush_as_planned)
+
+    def _flush_as_planned(self) -> None:
+        self._flush_planned = False
         self.flush()
 
     async def lock_sending(self) -> asyncio.Lock:

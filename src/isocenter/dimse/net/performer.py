@@ -314,7 +314,9 @@ class Performer:
                         ),
                         has_data_set=True,
                     )
-                await self.connection.send_encoded(operation.context_id, head, match.identifier)
+                await self.connection.send_encoded(
+                    operation.context_id, head, match.identifier, at_once=False
+                )
         await self._respond(operation, Answer())
 
     async def _sub_operations(self, operation: Operation, request: CMoveRequest | CGetRequest) -> None:

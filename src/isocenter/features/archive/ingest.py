@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import mmap
 from collections.abc import Awaitable, Sequence
@@ -161,9 +162,12 @@ class Reception:
             await self._bytes.finish()
             self._ingest.spool.check_room()
             policies = self._policies or await self._ingest.policies.of(self._organization_id)
-            examined = await self._examine()
-            received = self._received(examined, policies)
-            received.put_existed = await self._put(received.stored.key, examined.prefix)
+            if self._declared is not None and self._bytes.in_memory:
+                received = await self._examine_while_putting(policies)
+            else:
+                examined = await self._examine()
+                received = self._received(examined, policies)
+                received.put_existed = await self._put(received.stored.key, examined.prefix)
             received.put_at_us = self._ingest.committer.now_us()
             return received
         finally:
@@ -172,6 +176,21 @@ class Reception:
     async def abort(self) -> None:
         """The sender went away: leave no trace."""
         await self._bytes.discard()
+
+    async def _examine_while_putting(self, policies: Policies) -> Received:
+        """The disk works while the header is read: with its last byte a C-STORE's object has its address, and
+        whatever the header tells, it is kept (filed or in quarantine)."""
+        key = self._key(self._sha256.hexdigest(), _digest_of_header(self._header))
+        putting = asyncio.create_task(self._put(key, b""))
+        try:
+            await asyncio.sleep(0)  # lets the task hand its work to a thread
+            received = self._received(await self._examine(), policies)
+        except BaseException:
+            putting.cancel()
+            await asyncio.gather(putting, return_exceptions=True)  # it reads our memory
+            raise
+        received.put_existed = await putting
+        return received
 
     # --- examining ---------------------------------------------------------------------------------------
 
@@ -219,7 +238,7 @@ class Reception:
     def _examined(self, found: Scan | None, error: ScanError | None, header: bytes) -> _Examined:
         prefix = _missing_prefix(found, header) if found is not None else b""
         header = prefix + header
-        digest = hashlib.blake2b(header, digest_size=4).hexdigest()
+        digest = _digest_of_header(header)
         return _Examined(found, error, prefix, len(header), digest, self._sha256.hexdigest())
 
     # --- judging and storing -----------------------------------------------------------------------------
@@ -228,7 +247,7 @@ class Reception:
         found = examined.scan
         declared_syntax = self._declared.transfer_syntax_uid if self._declared else ""
         stored = StoredObject(
-            key=f"{self._organization_id}/{examined.sha256[:2]}/{examined.sha256}.{examined.header_digest}",
+            key=self._key(examined.sha256, examined.header_digest),
             size=self._bytes.size + len(examined.prefix),
             header_size=examined.header_size,
             sha256=examined.sha256,
@@ -246,6 +265,9 @@ class Reception:
             entry.frame_offsets = frame_offsets(found, int(frames or 1))
         return judge(entry, found, policies, self._declared)
 
+    def _key(self, sha256: str, header_digest: str) -> str:
+        return f"{self._organization_id}/{sha256[:2]}/{sha256}.{header_digest}"
+
     async def _put(self, key: str, prefix: bytes) -> bool:
         content = self._bytes
         if content.path is not None:
@@ -261,6 +283,10 @@ def _scan(data: memoryview | mmap.mmap, limits: ScanLimits = _LIMITS) -> tuple[S
     except ScanError as error:
         # Its frames hold what was inflated, and outlive the object until the garbage collector comes by.
         return None, error.with_traceback(None)
+
+
+def _digest_of_header(header: bytes) -> str:
+    return hashlib.blake2b(header, digest_size=4).hexdigest()
 
 
 def _missing_prefix(found: Scan, header: bytes) -> bytes:
