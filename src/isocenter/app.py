@@ -17,6 +17,7 @@ from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
@@ -32,6 +33,7 @@ from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.kit.errors import IsocenterError, Unavailable
 from isocenter.platform.db import Database, open_database
+from isocenter.platform.security import anybody
 from isocenter.platform.settings import Settings
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
@@ -142,17 +144,19 @@ class Server:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         settings = archive.settings
+        gate = Gate(None, anybody=anybody(DEFAULT_ORGANIZATION))
         services = HttpServices(
             database=archive.database,
             store=archive.store,
             ingest=archive.ingest,
+            gate=gate,
             public_url=settings.public_url.rstrip("/"),
             clock=archive.clock,
         )
         routers = (
-            quarantine_router(archive.quarantine, DEFAULT_ORGANIZATION),
-            changes_router(archive.database, DEFAULT_ORGANIZATION),
-            ae_title_router(archive.ae_titles, DEFAULT_ORGANIZATION),
+            quarantine_router(archive.quarantine, gate),
+            changes_router(archive.database, gate),
+            ae_title_router(archive.ae_titles, gate),
         )
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})
         self._http = _Uvicorn(

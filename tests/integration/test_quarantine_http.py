@@ -20,6 +20,7 @@ from isocenter.kit.errors import Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.dicomweb import open_gate
 
 BAD = Image(modality=None, name="SECRET^NAME")
 
@@ -45,12 +46,13 @@ async def ae_titles(archive: TestArchive) -> AsyncIterator[AeTitles]:
 
 @pytest.fixture
 async def api(archive: TestArchive, ae_titles: AeTitles) -> AsyncIterator[httpx2.AsyncClient]:
+    gate = open_gate()
     app = create_app(
-        HttpServices(archive.database, archive.store, archive.ingest),
+        HttpServices(archive.database, archive.store, archive.ingest, gate),
         routers=(
-            quarantine_router(archive.quarantine, ORGANIZATION),
-            changes_router(archive.database, ORGANIZATION),
-            ae_title_router(ae_titles, ORGANIZATION),
+            quarantine_router(archive.quarantine, gate),
+            changes_router(archive.database, gate),
+            ae_title_router(ae_titles, gate),
         ),
     )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)

@@ -21,7 +21,7 @@ from isocenter.platform.storage.faults import FaultyStore
 from isocenter.platform.storage.interface import StoreHealth
 from isocenter.platform.storage.local import LocalStore
 from services.archive import Image
-from services.dicomweb import HttpServer, http_server, served
+from services.dicomweb import HttpServer, http_server, open_gate, served
 
 SECRET = "DOE^JOHN"
 
@@ -64,7 +64,7 @@ def failing_routes() -> APIRouter:
 
 @pytest.fixture
 async def failing(server: HttpServer) -> AsyncIterator[str]:
-    services = HttpServices(server.archive.database, server.archive.store, server.archive.ingest)
+    services = HttpServices(server.archive.database, server.archive.store, server.archive.ingest, open_gate())
     async with served(create_app(services, routers=[failing_routes()])) as url:
         yield url
 

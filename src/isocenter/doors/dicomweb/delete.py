@@ -19,7 +19,7 @@ class DeleteTransaction:
         await delete_objects(
             self._services.database,
             self._services.clock,
-            self._services.organization_id,
+            request.state.subject.organization_id,
             path["study"],
             series=path.get("series", ""),
             instance=path.get("instance", ""),

@@ -61,14 +61,13 @@ class MetadataTransaction:
 
     async def metadata(self, request: Request) -> Response:
         media_type = json_media_type(accepted(request))
-        path = request.path_params
-        instances = await self._find(path["study"], path.get("series", ""), path.get("instance", ""))
+        instances = await self._find(request)
         pieces = await primed(self._objects(request, instances))
         return json_stream(request, pieces, media_type)
 
     async def bulk_data(self, request: Request) -> Response:
         path = request.path_params
-        (instance,) = await self._find(path["study"], path["series"], path["instance"])
+        (instance,) = await self._find(request)
         where = _bulk_path(path["path"])
         value = await find_bulk_value(self._services.store, instance, where)
         ranges = parse_accept(accepted(request))
@@ -84,9 +83,15 @@ class MetadataTransaction:
             f"This value is available as {OCTET_STREAM} only.", remedy=f"Send 'Accept: {OCTET_STREAM}'."
         )
 
-    async def _find(self, study: str, series: str, instance: str) -> list[StoredInstance]:
-        services = self._services
-        return await find_instances(services.database, services.organization_id, study, series, instance)
+    async def _find(self, request: Request) -> list[StoredInstance]:
+        path = request.path_params
+        return await find_instances(
+            self._services.database,
+            request.state.subject.organization_id,
+            path["study"],
+            path.get("series", ""),
+            path.get("instance", ""),
+        )
 
     async def _objects(self, request: Request, instances: list[StoredInstance]) -> AsyncIterator[bytes]:
         """The JSON array, object by object; a few headers are read ahead."""

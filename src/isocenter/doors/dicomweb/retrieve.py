@@ -30,7 +30,7 @@ class RetrieveTransaction:
             raise _not_acceptable()
         instances = await find_instances(
             self._services.database,
-            self._services.organization_id,
+            request.state.subject.organization_id,
             path["study"],
             path.get("series", ""),
             path.get("instance", ""),

@@ -15,8 +15,10 @@ from isocenter.doors.dicomweb.metadata import MetadataTransaction
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
+from isocenter.doors.http.gate import Gate, declare
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
+from isocenter.platform.security import Permission
 
 MOUNT = "/dicom-web"
 
@@ -25,6 +27,7 @@ _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Guarded = tuple[Permission, Endpoint]
 
 
 def dicomweb_door(services: HttpServices) -> Router:
@@ -37,25 +40,37 @@ def dicomweb_door(services: HttpServices) -> Router:
     metadata = MetadataTransaction(services, addresses)
     storing = StoreTransaction(services, addresses)
     deleting = DeleteTransaction(services)
+
+    def route(path: str, **by_method: Guarded) -> Route:
+        return _route(path, services.gate, by_method)
+
+    def searching(endpoint: Endpoint) -> Guarded:
+        return Permission.STUDIES_SEARCH, endpoint
+
+    def retrieving(endpoint: Endpoint) -> Guarded:
+        return Permission.STUDIES_RETRIEVE, endpoint
+
+    stores = (Permission.STUDIES_STORE, storing.store)
+    deletes = (Permission.STUDIES_DELETE, deleting.delete)
     routes = [
-        _route("/studies", GET=search.studies, POST=storing.store),
-        _route(_STUDY, GET=retrieve.objects, POST=storing.store, DELETE=deleting.delete),
-        _route(_SERIES, GET=retrieve.objects, DELETE=deleting.delete),
-        _route(_INSTANCE, GET=retrieve.objects, DELETE=deleting.delete),
-        _route(_STUDY + "/metadata", GET=metadata.metadata),
-        _route(_SERIES + "/metadata", GET=metadata.metadata),
-        _route(_INSTANCE + "/metadata", GET=metadata.metadata),
-        _route(_INSTANCE + "/bulkdata/{path:path}", GET=metadata.bulk_data),
-        _route(_STUDY + "/series", GET=search.series),
-        _route(_SERIES + "/instances", GET=search.instances),
-        _route(_STUDY + "/instances", GET=search.instances),
-        _route("/series", GET=search.series),
-        _route("/instances", GET=search.instances),
+        route("/studies", GET=searching(search.studies), POST=stores),
+        route(_STUDY, GET=retrieving(retrieve.objects), POST=stores, DELETE=deletes),
+        route(_SERIES, GET=retrieving(retrieve.objects), DELETE=deletes),
+        route(_INSTANCE, GET=retrieving(retrieve.objects), DELETE=deletes),
+        route(_STUDY + "/metadata", GET=retrieving(metadata.metadata)),
+        route(_SERIES + "/metadata", GET=retrieving(metadata.metadata)),
+        route(_INSTANCE + "/metadata", GET=retrieving(metadata.metadata)),
+        route(_INSTANCE + "/bulkdata/{path:path}", GET=retrieving(metadata.bulk_data)),
+        route(_STUDY + "/series", GET=searching(search.series)),
+        route(_SERIES + "/instances", GET=searching(search.instances)),
+        route(_STUDY + "/instances", GET=searching(search.instances)),
+        route("/series", GET=searching(search.series)),
+        route("/instances", GET=searching(search.instances)),
     ]
     return Router(routes, redirect_slashes=False)
 
 
-def _route(path: str, **by_method: Endpoint) -> Route:
+def _route(path: str, gate: Gate, by_method: dict[str, Guarded]) -> Route:
     """One route per path, so that a wrong method is told all the right ones."""
     if "GET" in by_method:
         by_method["HEAD"] = by_method["GET"]
@@ -65,8 +80,11 @@ def _route(path: str, **by_method: Endpoint) -> Route:
         found = by_method.get(request.method)
         if found is None:
             raise MethodNotAllowed(request.method, allowed)
-        return await found(request)
+        permission, answer = found
+        await gate.admit(request, permission)
+        return await answer(request)
 
     route = Route(path, endpoint)
     route.methods = None  # all: the endpoint itself refuses
+    declare(route, {method: permission for method, (permission, _) in by_method.items()})
     return route

@@ -55,7 +55,7 @@ class SearchTransaction:
             above=above,
             limit_max=self._services.limits.search_results_max,
         )
-        search = Search(self._services.database, self._services.organization_id, asked.query)
+        search = Search(self._services.database, request.state.subject.organization_id, asked.query)
         warnings = asked.warnings
         if search.unsupported:
             warnings.append(unsupported_warning(map(_name, search.unsupported)))

@@ -28,7 +28,7 @@ from isocenter.doors.http.refusals import UnsupportedMediaType
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import Received, Source
-from isocenter.features.archive.ingest import Reception
+from isocenter.features.archive.ingest import Ingest, Reception
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.errors import InvalidInput
 
@@ -51,7 +51,8 @@ class StoreTransaction:
         media_type = json_media_type(accepted(request))  # before the upload rather than after it
         content_type = _content_type(request)
         client = request.client.host if request.client else ""
-        batch = _Batch(self._services, Source("stow", client))
+        organization_id = request.state.subject.organization_id
+        batch = _Batch(self._services.ingest, organization_id, Source("stow", client))
         try:
             if content_type.type == DICOM:
                 await batch.take_single(request.stream())
@@ -66,13 +67,14 @@ class StoreTransaction:
             await batch.abort()
             raise
         response = StoreResponse(self._addresses, request)
-        await self._file(received, request.path_params.get("study", ""), response)
+        await self._file(received, request, response)
         response.log_refusals(client)
         return Response(response.json(), response.status, media_type=media_type)
 
-    async def _file(self, received: list[Received | None], study: str, response: StoreResponse) -> None:
+    async def _file(self, received: list[Received | None], request: Request, response: StoreResponse) -> None:
         """Commit what may be committed and note what became of each part."""
-        organization_id = self._services.organization_id
+        study = request.path_params.get("study", "")
+        organization_id = request.state.subject.organization_id
         ingest = self._services.ingest
         files = [one for one in received if one is not None and _belongs(one, study)]
         refused = len(received) - len(files)
@@ -101,8 +103,9 @@ class StoreTransaction:
 class _Batch:
     """The objects of one request on their way in."""
 
-    def __init__(self, services: HttpServices, source: Source) -> None:
-        self._services = services
+    def __init__(self, ingest: Ingest, organization_id: int, source: Source) -> None:
+        self._ingest = ingest
+        self._organization_id = organization_id
         self._source = source
         self._reception: Reception | None = None
         self._finishing: list[asyncio.Task[Received] | None] = []
@@ -145,7 +148,7 @@ class _Batch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self) -> Reception:
-        self._reception = self._services.ingest.receive(self._services.organization_id, self._source)
+        self._reception = self._ingest.receive(self._organization_id, self._source)
         return self._reception
 
     async def _end_part(self) -> None:

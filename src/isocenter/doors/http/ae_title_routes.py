@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.features.ae_titles.entries import RefusedPeer, RegisteredTitle
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.platform.security import Permission, Subject
 
 _REFUSED_SHOWN = 100
 
@@ -55,32 +57,36 @@ class RemovedModel(BaseModel):
     removed: int
 
 
-def ae_title_router(ae_titles: AeTitles, organization_id: int) -> APIRouter:
-    """The routes over one organisation's list of callers."""
+def ae_title_router(ae_titles: AeTitles, gate: Gate) -> APIRouter:
+    """The routes over the subject's own list of callers."""
     router = APIRouter(prefix="/api/v1/ae-titles", tags=["ae-titles"])
+    reads, manages = gate.needs(Permission.AE_TITLES_READ), gate.needs(Permission.AE_TITLES_MANAGE)
 
     @router.get("")
-    async def list_titles() -> AeTitlesModel:
+    async def list_titles(subject: Subject = reads) -> AeTitlesModel:
         return AeTitlesModel(
-            ae_titles=[title_model(one) for one in await ae_titles.titles(organization_id)],
+            ae_titles=[title_model(one) for one in await ae_titles.titles(subject.organization_id)],
             refused=[
-                refused_model(one) for one in await ae_titles.refused(organization_id, limit=_REFUSED_SHOWN)
+                refused_model(one)
+                for one in await ae_titles.refused(subject.organization_id, limit=_REFUSED_SHOWN)
             ],
         )
 
     @router.post("", status_code=201)
-    async def register(request: RegisterModel) -> AeTitleModel:
+    async def register(request: RegisterModel, subject: Subject = manages) -> AeTitleModel:
         registered = await ae_titles.register(
-            organization_id, request.title, host=request.host, description=request.description
+            subject.organization_id, request.title, host=request.host, description=request.description
         )
         return title_model(registered)
 
     @router.delete("/{title}")
     async def remove(
-        title: Annotated[str, Path(max_length=64)], host: Annotated[str | None, Query(max_length=64)] = None
+        title: Annotated[str, Path(max_length=64)],
+        host: Annotated[str | None, Query(max_length=64)] = None,
+        subject: Subject = manages,
     ) -> RemovedModel:
         """Without ``host`` all registrations of the title; with an empty one that for any host alone."""
-        return RemovedModel(removed=await ae_titles.remove(organization_id, title, host=host))
+        return RemovedModel(removed=await ae_titles.remove(subject.organization_id, title, host=host))
 
     return router
 

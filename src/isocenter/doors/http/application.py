@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from isocenter.doors.http.frame import Frame
+from isocenter.doors.http.gate import public
 from isocenter.doors.http.health import health_routes
 from isocenter.doors.http.services import HttpServices
 from isocenter.kit.errors import InvalidInput
@@ -42,7 +43,7 @@ def create_app(
     )
     app.router.redirect_slashes = False  # a redirected POST would send its objects twice
     app.router.routes[:0] = [Mount(path, app=door) for path, door in mounts.items()]
-    app.router.routes.extend([*health_routes(services), Route("/", _start(tuple(mounts)))])
+    app.router.routes.extend([*health_routes(services), public(Route("/", _start(tuple(mounts))))])
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _reraise)

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.features.archive.changes import read_changes
 from isocenter.platform.db import Database
+from isocenter.platform.security import Permission, Subject
 
 _LIMIT_MAX = 5000
 
@@ -33,16 +35,18 @@ class ChangesModel(BaseModel):
     done: bool
 
 
-def changes_router(database: Database, organization_id: int) -> APIRouter:
-    """The route over one organisation's change feed."""
+def changes_router(database: Database, gate: Gate) -> APIRouter:
+    """The route over the subject's own change feed."""
     router = APIRouter(prefix="/api/v1/changes", tags=["changes"])
+    reads = gate.needs(Permission.CHANGES_READ)
 
     @router.get("")
     async def list_changes(
         after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 1000,
+        subject: Subject = reads,
     ) -> ChangesModel:
-        changes = await read_changes(database, organization_id, after=after, limit=limit)
+        changes = await read_changes(database, subject.organization_id, after=after, limit=limit)
         return ChangesModel(
             changes=[
                 ChangeModel(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from isocenter.doors.http.gate import public
 from isocenter.doors.http.services import HttpServices
 from isocenter.kit.errors import IsocenterError
 
@@ -72,7 +73,7 @@ def health_routes(services: HttpServices) -> list[Route]:
         response.headers["Retry-After"] = "5"
         return response
 
-    return [Route("/health/live", live), Route("/health/ready", ready)]
+    return [public(Route("/health/live", live)), public(Route("/health/ready", ready))]
 
 
 def _json(status: int, content: dict[str, Any]) -> Response:

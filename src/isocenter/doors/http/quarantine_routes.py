@@ -10,9 +10,11 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
+from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.features.archive.entry import Outcome
 from isocenter.features.archive.quarantine import Quarantine, Quarantined
+from isocenter.platform.security import Permission, Subject
 
 _LIMIT_MAX = 1000
 _EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -74,31 +76,33 @@ class OutcomeModel(BaseModel):
     sop_instance_uid: str
 
 
-def quarantine_router(quarantine: Quarantine, organization_id: int) -> APIRouter:
-    """The routes over one organisation's quarantine."""
+def quarantine_router(quarantine: Quarantine, gate: Gate) -> APIRouter:
+    """The routes over the subject's own quarantine."""
     router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
+    reads, settles = gate.needs(Permission.QUARANTINE_READ), gate.needs(Permission.QUARANTINE_SETTLE)
 
     @router.get("")
     async def list_entries(
         state: Literal["waiting", "accepted", "discarded"] = "waiting",
         after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 100,
+        subject: Subject = reads,
     ) -> EntriesModel:
-        entries = await quarantine.list(organization_id, state=state, after=after, limit=limit)
+        entries = await quarantine.list(subject.organization_id, state=state, after=after, limit=limit)
         return EntriesModel(
             entries=[entry_model(entry) for entry in entries],
-            waiting=await quarantine.count(organization_id),
+            waiting=await quarantine.count(subject.organization_id),
             next_after=entries[-1].id if len(entries) == limit else None,
         )
 
     @router.get("/{entry_id}")
-    async def get_entry(entry_id: _EntryId) -> EntryModel:
-        return entry_model(await quarantine.get(organization_id, entry_id))
+    async def get_entry(entry_id: _EntryId, subject: Subject = reads) -> EntryModel:
+        return entry_model(await quarantine.get(subject.organization_id, entry_id))
 
     @router.get("/{entry_id}/content", response_class=StreamingResponse)
-    async def get_content(entry_id: _EntryId) -> StreamingResponse:
-        entry = await quarantine.get(organization_id, entry_id)
-        pieces = await quarantine.content(organization_id, entry_id)
+    async def get_content(entry_id: _EntryId, subject: Subject = reads) -> StreamingResponse:
+        entry = await quarantine.get(subject.organization_id, entry_id)
+        pieces = await quarantine.content(subject.organization_id, entry_id)
         first = await anext(pieces, b"")  # what is wrong with the store shows before the answer begins
         return StreamingResponse(
             _following(first, pieces),
@@ -110,14 +114,14 @@ def quarantine_router(quarantine: Quarantine, organization_id: int) -> APIRouter
         )
 
     @router.post("/{entry_id}/accept")
-    async def accept(entry_id: _EntryId, request: AcceptModel) -> OutcomeModel:
-        outcome = await quarantine.accept(organization_id, entry_id, request.corrections)
+    async def accept(entry_id: _EntryId, request: AcceptModel, subject: Subject = settles) -> OutcomeModel:
+        outcome = await quarantine.accept(subject.organization_id, entry_id, request.corrections)
         return outcome_model(outcome)
 
     @router.post("/{entry_id}/discard")
-    async def discard(entry_id: _EntryId, request: DiscardModel) -> EntryModel:
-        await quarantine.discard(organization_id, entry_id, request.reason)
-        return entry_model(await quarantine.get(organization_id, entry_id))
+    async def discard(entry_id: _EntryId, request: DiscardModel, subject: Subject = settles) -> EntryModel:
+        await quarantine.discard(subject.organization_id, entry_id, request.reason)
+        return entry_model(await quarantine.get(subject.organization_id, entry_id))
 
     return router
 

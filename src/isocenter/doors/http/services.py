@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from isocenter.doors.http.gate import Gate
 from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
@@ -34,7 +35,7 @@ class HttpServices:
     database: Database
     store: ObjectStore
     ingest: Ingest
-    organization_id: int = 1
+    gate: Gate
     public_url: str = ""
     limits: HttpLimits = field(default_factory=HttpLimits)
     clock: Clock = field(default_factory=SystemClock)

@@ -53,6 +53,25 @@ class Database(Protocol):
         """Run the work and commit durably. May run it again after a deadlock: no outside effects in it."""
         ...
 
+    async def read_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Like ``read``, for work that belongs to no single organisation: who is logging in, what a sweep or
+        an operator looks at."""
+        ...
+
+    async def write_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Like ``write``, for work that belongs to no single organisation."""
+        ...
+
     async def ping(self) -> None:
         """Return when the database answers and can be written to; raises what ``write`` raises."""
         ...

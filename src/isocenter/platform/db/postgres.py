@@ -62,6 +62,22 @@ class PostgresDatabase:
     ) -> T:
         return await self._attempt(lambda: work(*args, **kwargs), isolation="read_committed", readonly=False)
 
+    async def read_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self.read(work, *args, **kwargs)
+
+    async def write_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self.write(work, *args, **kwargs)
+
     async def ping(self) -> None:
         def select_one() -> Work[None]:
             yield composed("SELECT 1")()

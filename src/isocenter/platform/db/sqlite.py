@@ -61,6 +61,22 @@ class SqliteDatabase:
         # IMMEDIATE: take the write lock at once instead of failing later on an upgrade from a read.
         return await self._visit(self._writer, "BEGIN IMMEDIATE", lambda: work(*args, **kwargs))
 
+    async def read_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self.read(work, *args, **kwargs)
+
+    async def write_across(
+        self,
+        work: Callable[P, Work[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self.write(work, *args, **kwargs)
+
     async def ping(self) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.shield(loop.run_in_executor(self._readers, self._take_write_lock))

@@ -1,0 +1,51 @@
+"""The one table of what each role may do (MISSION E1). ``docs/permissions.md`` is made of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    """What a route or a DIMSE service asks for. An API key's scopes are some of these."""
+
+    STUDIES_SEARCH = "studies:search"
+    STUDIES_RETRIEVE = "studies:retrieve"
+    STUDIES_STORE = "studies:store"
+    STUDIES_DELETE = "studies:delete"
+    QUARANTINE_READ = "quarantine:read"
+    QUARANTINE_SETTLE = "quarantine:settle"
+    CHANGES_READ = "changes:read"
+    AE_TITLES_READ = "ae-titles:read"
+    AE_TITLES_MANAGE = "ae-titles:manage"
+    USERS_READ = "users:read"
+    USERS_MANAGE = "users:manage"
+    KEYS_MANAGE = "keys:manage"
+    ORGANIZATION_MANAGE = "organization:manage"
+    ORGANIZATIONS_MANAGE = "organizations:manage"
+    AUDIT_READ = "audit:read"
+    LOGS_RESOLVE = "logs:resolve"
+
+
+class Role(StrEnum):
+    """What a user is in their organisation."""
+
+    CLINICIAN = "clinician"
+    RADIOGRAPHER = "radiographer"
+    RADIOLOGIST = "radiologist"
+    ADMIN = "admin"
+    SERVICE = "service"  # a program rather than a person
+
+
+_READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE})
+_STORES = frozenset({Permission.STUDIES_STORE})
+
+OPERATOR_PERMISSIONS = frozenset({Permission.ORGANIZATIONS_MANAGE})
+"""What reaches beyond one organisation; for the few who run the installation, whatever their role."""
+
+PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
+    Role.CLINICIAN: _READS,
+    Role.RADIOGRAPHER: _READS | _STORES | {Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE},
+    Role.RADIOLOGIST: _READS | _STORES,
+    Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
+    Role.SERVICE: _READS | _STORES | {Permission.CHANGES_READ},
+}
