@@ -101,3 +101,9 @@ def test_stderr_unless_told_otherwise(stream: io.StringIO, monkeypatch: pytest.M
     configure_logging()
     get_logger("isocenter.x").info("Hello")
     assert "Hello" in stream.getvalue()
+
+
+def test_a_reader_can_tell_where_each_value_ends(stream: io.StringIO) -> None:
+    configure_logging("text", stream=stream)
+    get_logger("isocenter.x").info("Refused", reason="not here", title="CT1", odd="a=b", nothing=None)
+    assert "Refused component=x nothing=None odd='a=b' reason='not here' title=CT1" in stream.getvalue()

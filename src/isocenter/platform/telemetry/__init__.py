@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from isocenter.platform.telemetry.line import LineRenderer
 from isocenter.platform.telemetry.privacy import escape_control_characters, withhold_patient_data
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -96,11 +97,11 @@ def _rendering(log_format: str, stream: TextIO) -> list[structlog.typing.Process
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(),
         ]
+    if not stream.isatty():
+        return [structlog.processors.format_exc_info, LineRenderer()]
     return [
         structlog.processors.format_exc_info,
-        structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-        ),
+        structlog.dev.ConsoleRenderer(pad_event_to=0, exception_formatter=structlog.dev.plain_traceback),
     ]
 
 
