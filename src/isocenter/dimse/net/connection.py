@@ -14,6 +14,7 @@ from typing import cast
 
 from isocenter.dimse.net.errors import AssociationAborted, DimseTimeout
 from isocenter.dimse.net.transport_options import (
+    UNWRITTEN_BYTES_MAX,
     WRITE_HIGH_WATER_BYTES,
     WRITE_LOW_WATER_BYTES,
     QuickAck,
@@ -49,7 +50,8 @@ class Connection(asyncio.BufferedProtocol):
         self._writable: asyncio.Future[None] | None = None
         self._write_paused_at_s: float | None = None
         self._send_lock: asyncio.Lock | None = None
-        self._flush_planned = False
+        self._planned_flush: asyncio.Handle | None = None
+        self._unwritten_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self._kept: set[asyncio.Task[None]] = set()
@@ -138,6 +140,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Hands the association's output to the transport, and closes it when all is said."""
+        if self._planned_flush is not None:
+            self._planned_flush.cancel()
+            self._planned_flush = None
+        self._unwritten_bytes = 0
         transport = self._transport
         if transport is None:
             return
@@ -171,7 +177,8 @@ class Connection(asyncio.BufferedProtocol):
         self, context_id: int, command: bytes, data_set: Buffer | None, *, at_once: bool = True
     ) -> None:
         """The same for a command set that was encoded before. Unless ``at_once``, it leaves with what is said
-        next, at the latest when this turn of the event loop is over: one write for many short messages."""
+        next, at the latest when this turn of the event loop is over or when it is much: one write for many
+        short messages."""
         if self._send_lock is not None:
             await self.turn()
         self.put(context_id, command, data_set, at_once=at_once)
@@ -191,15 +198,11 @@ class Connection(asyncio.BufferedProtocol):
         if data_set is not None:
             self.association.send_data(context_id, data_set, is_last=True)
         self._active_at_s = self.loop.time()
-        if at_once:
+        self._unwritten_bytes += len(command) + (0 if data_set is None else len(data_set))
+        if at_once or self._unwritten_bytes >= UNWRITTEN_BYTES_MAX:
             self.flush()
-        elif not self._flush_planned:
-            self._flush_planned = True
-            self.loop.call_soon(self._flush_as_planned)
-
-    def _flush_as_planned(self) -> None:
-        self._flush_planned = False
-        self.flush()
+        elif self._planned_flush is None:
+            self._planned_flush = self.loop.call_soon(self.flush)
 
     async def lock_sending(self) -> asyncio.Lock:
         """For a data set that is sent in parts: no other message may come between (PS3.7 §6.3)."""

@@ -9,6 +9,7 @@ import socket
 RECEIVE_BUFFER_BYTES = 256 << 10
 WRITE_HIGH_WATER_BYTES = 1 << 20
 WRITE_LOW_WATER_BYTES = 256 << 10
+UNWRITTEN_BYTES_MAX = 64 << 10  # what may wait for the end of a turn, so that whoever never waits is felt too
 
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
