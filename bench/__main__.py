@@ -10,6 +10,8 @@ from pathlib import Path
 BENCHES = {
     "cstore": "C-STORE of 525 KB slices by DCMTK's storescu, durable, against Orthanc",
     "cstore_nagle": "the same from a sender with Nagle's algorithm on (DCMTK's default)",
+    "authenticated": "QIDO-RS by PatientID with an API key against logins switched off",
+    "encryption": "C-STORE with encryption at rest on against off",
     "stow": "STOW-RS, 20 objects a request, against Orthanc",
     "search": "C-FIND and QIDO-RS by PatientID over 22,110 objects, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",

@@ -24,16 +24,14 @@ def filled_servers() -> Iterator[tuple[IsocenterServer, OrthancServer]]:
     with both_servers() as (ours, peer, folder):
         paths = make_files(folder / "objects")
         print(f"  filling both servers with {len(paths)} objects in {STUDIES} studies …", flush=True)
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "isocenter", "import", "--data-dir", str(ours.data_dir)),
-                *("--json", str(folder / "objects")),
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        fill_isocenter(ours, folder / "objects")
         fill_orthanc(peer, paths)
         yield ours, peer
+
+
+def fill_isocenter(ours: IsocenterServer, objects: Path) -> None:
+    command = (sys.executable, "-m", "isocenter", "import", "--data-dir", str(ours.data_dir), "--json")
+    subprocess.run([*command, str(objects)], check=True, stdout=subprocess.DEVNULL)
 
 
 def make_files(folder: Path) -> list[Path]:

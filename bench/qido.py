@@ -24,7 +24,7 @@ def case(ours: IsocenterServer, peer: OrthancServer, rounds: int) -> dict[str, o
     )
 
 
-async def measure(server: IsocenterServer | OrthancServer, count: int) -> Sample:
+async def measure(server: IsocenterServer | OrthancServer, count: int, *, authorization: str = "") -> Sample:
     numbers = iter(range(count))
     took: list[float] = []
 
@@ -34,8 +34,9 @@ async def measure(server: IsocenterServer | OrthancServer, count: int) -> Sample
         for number in numbers:
             begun = time.perf_counter()
             path = f"{address.path}/studies?PatientID={some_patient(number)}"
-            head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept: application/dicom+json\r\n\r\n"
-            writer.write(head.encode())
+            head = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAccept: application/dicom+json\r\n"
+            who = f"Authorization: {authorization}\r\n" if authorization else ""
+            writer.write(f"{head}{who}\r\n".encode())
             body = await read_answer(reader)
             if b"0020000D" not in body:
                 raise SystemExit(f"nothing found at {path}: {body[:200]!r}")

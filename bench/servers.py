@@ -31,7 +31,7 @@ class IsocenterServer:
             [
                 *(sys.executable, "-m", "isocenter", "serve"),
                 *("--data-dir", self.data_dir, "--http-port", str(http_port)),
-                *("--dicom-port", str(self.dicom_port), *flags),
+                *("--dicom-port", str(self.dicom_port), "--auth", "off", *flags),
             ],
             log=folder / "log",
         )

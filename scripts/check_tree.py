@@ -5,6 +5,7 @@
 - length: a source file that outgrows its ceiling wants to be two
 - sleep: a test waits for an event, never for time to pass
 - tenant: a statement that touches a table names the organisation, or one tenant reads another's rows
+- across: work over all organisations at once is for the few files that are named here
 - twins: two test files of one name hide each other from pytest
 
 Prints `path:line: rule: what is wrong` and exits 1 when there is anything to say.
@@ -27,8 +28,26 @@ _LOCKS_WITH_ADDRESSES = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:(?:home|Users)/[a-z][\w.-]*|root)/")
 # After FROM and JOIN a name before a parenthesis is a function that makes rows, such as unnest(…).
 _TABLE = re.compile(r"\b(?:(?:INTO|UPDATE)\s+|(?:FROM|JOIN)\s+(?![a-z_]+\s*\())([a-z_]+)", re.IGNORECASE)
-# Keyed by object key or organisation themselves, and Alembic's own.
-_TABLES_OF_ALL = {"sweep_mark", "organization", "alembic_version"}
+# Keyed by object key or organisation themselves, Alembic's own, and PostgreSQL's catalogue.
+_TABLES_OF_ALL = {"sweep_mark", "organization", "alembic_version", "pg_roles"}
+# Who may leave the organisation out (Database.read_across, write_across), and why.
+ACROSS = {
+    "src/isocenter/platform/db/open.py": "the schema's revision is nobody's",
+    "src/isocenter/platform/db/postgres.py": "a ping reads no table",
+    "src/isocenter/platform/db/sqlite.py": "it has no row security, so both forms are one there",
+    "src/isocenter/cli/doctor/services.py": "it asks PostgreSQL's catalogue",
+    "src/isocenter/features/accounts/authentication.py": "a key says itself whose it is",
+    "src/isocenter/features/accounts/joining.py": "a one-time link does too; the first account has none",
+    "src/isocenter/features/accounts/login.py": "a login is one in the whole installation",
+    "src/isocenter/features/accounts/organizations.py": "operators make and list them",
+    "src/isocenter/features/accounts/sessions.py": "a refresh token says itself whose it is",
+    "src/isocenter/features/audit/reading.py": "the trail of each is delivered and verified in turn",
+    "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",
+    "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",
+    "src/isocenter/features/ae_titles/service.py": "a title's place must not be another organisation's",
+    "src/isocenter/features/ae_titles/admission.py": "whose a caller is has to be found out",
+    "src/isocenter/cli/opened.py": "a command names its organisation by its short name",
+}
 # Folders that any machine has, or that an example may well name.
 _COMMON = "/ /app /builds /data /etc /home /media /mnt /opt /srv /tmp /usr /usr/src /var /var/lib /var/tmp"
 _COMMON_PARENTS = {Path(place) for place in _COMMON.split()}
@@ -105,6 +124,19 @@ def tenantless(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"tenant: touches {', '.join(sorted(foreign))} without organization_id"
 
 
+def across(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
+    name = path.relative_to(ROOT).as_posix()
+    if path.suffix != ".py" or not name.startswith("src/") or name in ACROSS:
+        return
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Attribute) and node.attr in {"read_across", "write_across"}:
+            yield (
+                node.lineno,
+                f"across: {node.attr} sees every organisation; use {node.attr.partition('_')[0]} with one, "
+                "or name the file and the reason in scripts/check_tree.py",
+            )
+
+
 def twin_tests(paths: list[Path]) -> Iterator[str]:
     seen: dict[str, Path] = {}
     for path in paths:
@@ -121,7 +153,7 @@ def problems() -> Iterator[str]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue  # binary: no rule speaks of it
-        for rule in (broken_locks, named_places, overlong, sleeping_tests, tenantless):
+        for rule in (broken_locks, named_places, overlong, sleeping_tests, tenantless, across):
             for number, what in rule(path, lines):
                 yield f"{path.relative_to(ROOT)}:{number}: {what}"
     yield from twin_tests(paths)

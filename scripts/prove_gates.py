@@ -103,6 +103,13 @@ def breaches(copy: Path) -> list[Breach]:
             TREE,
             "tenant:",
         ),
+        Breach(
+            "work over all organisations",
+            f"{src}/features/archive/planted.py",
+            "def every(database, work):\n    return database.read_across(work)\n",
+            TREE,
+            "across:",
+        ),
         Breach("test twins", "tests/faults/test_gates_tree.py", "", TREE, "twins:"),
     ]
 

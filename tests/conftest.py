@@ -69,7 +69,7 @@ def postgres(services_folder: Path) -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """A fresh, empty database: ``postgresql://postgres@127.0.0.1:{port}/{name}``."""
+    """A fresh, empty database: ``postgresql://tests_app@127.0.0.1:{port}/{name}``."""
     with postgres.fresh_database() as url:
         yield url
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import uvicorn
 
 from isocenter.dicom.validation import Strictness
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
+from isocenter.doors.http.account_routes import account_routers
 from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
+from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
+from isocenter.features.accounts.associations import AssociationIdentities
+from isocenter.features.accounts.installation_key import InstallationKey
+from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
@@ -30,19 +36,27 @@ from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Pol
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
+from isocenter.features.audit.delivery import Delivery
+from isocenter.features.audit.syslog import SyslogReceiver, client_tls
+from isocenter.features.audit.trail import AuditTrail
+from isocenter.features.encryption.keyring import KeyRing
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.kit.errors import IsocenterError, Unavailable
 from isocenter.platform.db import Database, open_database
 from isocenter.platform.security import anybody
+from isocenter.platform.security.keys import MasterKey, load_master_key, open_to_others
 from isocenter.platform.settings import Settings
+from isocenter.platform.storage.encrypted import EncryptedStore
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.open import open_store
 from isocenter.platform.telemetry import get_logger
+from isocenter.platform.tls import DicomProfile, TlsEndpoint, TlsFiles, dicom_profile, https_profile
 
 DEFAULT_ORGANIZATION = 1
 _FINISH_S = 7.0
 """What begun work may take after SIGTERM; with closing up it stays below the 10 s that are promised."""
+_CERTIFICATES_LOOKED_AT_S = 60.0
 
 log = get_logger(__name__)
 
@@ -61,6 +75,9 @@ class Archive:
     sweep: OrphanSweep
     check: StorageCheck
     ae_titles: AeTitles
+    trail: AuditTrail
+    keys: KeyRing | None
+    accounts: Accounts
 
 
 @contextlib.asynccontextmanager
@@ -70,8 +87,17 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     Raises Unavailable or InvalidInput with what to do about it.
     """
     clock = clock or SystemClock()
-    database = await open_database(settings.database_url_or_default)
+    database = await open_database(
+        settings.database_url_or_default, migration_url=settings.database_migration_url
+    )
+    try:
+        keys = await open_keys(settings, database, clock)
+    except IsocenterError:
+        await database.close()
+        raise
     store = open_store_of(settings)
+    if keys is not None:
+        store = EncryptedStore(store, keys, seal_new=settings.encryption == "on")
     spool = Spool(
         settings.spool_folder,
         memory_budget_bytes=settings.memory_budget,
@@ -85,10 +111,13 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             f"The folder for incoming objects, {spool.folder}, cannot be made ({error.strerror}).",
             remedy="Choose another --data-dir or --spool-dir, or make the folder writable.",
         ) from error
+    key = installation_key_of(settings)
     committer = GroupCommitter(database, clock)
     policies = PolicyBook(database, _default_policies(settings))
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
+    trail = AuditTrail(database, clock)
+    accounts = open_accounts(database, clock, key, trail, on_settings_change=policies.forget)
     try:
         yield Archive(
             settings=settings,
@@ -101,13 +130,25 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             sweep=OrphanSweep(database, store, clock, grace=timedelta(seconds=settings.sweep_grace_s)),
             check=StorageCheck(database, store, ingest, clock),
             ae_titles=ae_titles,
+            trail=trail,
+            keys=keys,
+            accounts=accounts,
         )
     finally:
+        await accounts.close()
         await ae_titles.close()
         await committer.close()
+        await trail.close()
         spool.close()
         await store.close()
         await database.close()
+
+
+def installation_key_of(settings: Settings) -> InstallationKey:
+    """Raises InvalidInput, Unavailable."""
+    if given := settings.installation_key.get_secret_value():
+        return InstallationKey(given)
+    return InstallationKey.of_folder(settings.data_folder / "secrets")
 
 
 def open_store_of(settings: Settings) -> ObjectStore:
@@ -119,6 +160,32 @@ def open_store_of(settings: Settings) -> ObjectStore:
         access_key=settings.storage_access_key,
         secret_key=settings.storage_secret_key.get_secret_value(),
     )
+
+
+async def open_keys(settings: Settings, database: Database, clock: Clock) -> KeyRing | None:
+    """The data keys, all of them seen to open; None for an archive that neither is nor ever was encrypted.
+
+    Where encryption was switched off again, encrypted objects go on being read. Raises what
+    `KeyRing.check` and `load_master_key` raise.
+    """
+    if settings.encryption == "off" and not await KeyRing(database, None, clock).status():
+        return None
+    keys = KeyRing(database, await load_master_key_of(settings), clock)
+    await keys.check()
+    return keys
+
+
+async def load_master_key_of(settings: Settings) -> MasterKey | None:
+    file = Path(settings.encryption_master_key_file) if settings.encryption_master_key_file else None
+    master = await asyncio.to_thread(
+        load_master_key,
+        file=file,
+        value=settings.encryption_master_key.get_secret_value(),
+        command=settings.encryption_master_key_command,
+    )
+    if file is not None and open_to_others(file):
+        log.warning("Others may read the master key's file", file=str(file), remedy=f"chmod 600 {file}")
+    return master
 
 
 def _default_policies(settings: Settings) -> Policies:
@@ -144,7 +211,11 @@ class Server:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         settings = archive.settings
-        gate = Gate(None, anybody=anybody(DEFAULT_ORGANIZATION))
+        self._http_tls, self._dicom_tls = http_tls, dicom_tls = _tls(settings, archive.clock)
+        if settings.auth == "off":
+            gate = Gate(None, anybody=anybody(DEFAULT_ORGANIZATION), recorder=archive.trail)
+        else:
+            gate = Gate(archive.accounts.authentication, recorder=archive.trail)
         services = HttpServices(
             database=archive.database,
             store=archive.store,
@@ -152,13 +223,21 @@ class Server:
             gate=gate,
             public_url=settings.public_url.rstrip("/"),
             clock=archive.clock,
+            recorder=archive.trail,
+            policy=HttpPolicy(frozenset(settings.cors_origin_list), frozenset(settings.allowed_host_list)),
+            trusted_proxies=settings.trusted_proxy_networks,
         )
         routers = (
-            quarantine_router(archive.quarantine, gate),
-            changes_router(archive.database, gate),
-            ae_title_router(archive.ae_titles, gate),
+            quarantine_router(archive.quarantine, gate, archive.trail),
+            changes_router(archive.database, gate, archive.trail),
+            ae_title_router(archive.ae_titles, gate, archive.trail),
+            audit_router(archive.database, gate, archive.trail),
+            *account_routers(
+                archive.accounts, gate, https=settings.public_url_or_default.startswith("https:")
+            ),
         )
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})
+        self.application = app
         self._http = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -166,11 +245,20 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # uvicorn would believe whoever calls from this machine
                 timeout_graceful_shutdown=int(_FINISH_S),
+                ssl_context_factory=(lambda *_: http_tls.context) if http_tls else None,
             )
         )
         self._dicom = create_dicom_server(
-            DicomServices(archive.database, archive.ingest, archive.ae_titles, archive.clock),
+            DicomServices(
+                archive.database,
+                archive.ingest,
+                archive.ae_titles,
+                archive.clock,
+                verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
+                recorder=archive.trail,
+            ),
             DicomSettings(
                 ae_title=settings.ae_title,
                 max_pdu=settings.dimse_max_pdu,
@@ -178,10 +266,10 @@ class Server:
                 idle_s=settings.dimse_idle_timeout_s,
                 associations_max=settings.dimse_max_associations,
                 accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
-                organization_id=DEFAULT_ORGANIZATION,
             ),
-            tls=_dicom_tls(settings),
+            tls=dicom_tls.context if dicom_tls else None,
         )
+        self._delivery = _audit_delivery(archive)
         self._tasks: list[asyncio.Task[None]] = []
         self.http_port = 0
 
@@ -201,23 +289,44 @@ class Server:
             listener.close()
             raise
         await self._warn_of_sick_store()
+        if self._delivery is not None:
+            self._delivery.start()
         self._tasks = [
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
             asyncio.create_task(self._sweep_regularly(), name="sweep"),
+            asyncio.create_task(self._watch_certificates(), name="certificates"),
         ]
 
     async def stop(self) -> None:
         """Stop listening, finish what was begun, for at most some seconds."""
         self._http.should_exit = True
-        _, sweeping = self._tasks
-        sweeping.cancel()
+        for regular in self._tasks[1:]:
+            regular.cancel()
         await asyncio.gather(self._dicom.shutdown(_FINISH_S), *self._tasks, return_exceptions=True)
+        if self._delivery is not None:
+            await self._delivery.stop()
+
+    def reload_certificates(self) -> None:
+        """Take the certificates as they are on disk now; open connections live on."""
+        for endpoint in (self._http_tls, self._dicom_tls):
+            if endpoint is not None:
+                endpoint.reload()
+
+    async def _watch_certificates(self) -> None:
+        endpoints = [one for one in (self._http_tls, self._dicom_tls) if one is not None]
+        while endpoints:
+            await asyncio.sleep(_CERTIFICATES_LOOKED_AT_S)
+            for endpoint in endpoints:
+                await asyncio.to_thread(endpoint.reload_if_changed)
 
     async def _clear_incoming(self) -> None:
         """What crashes left half-written. Other processes (an import) may be writing too, but nobody takes a
         day for one object."""
-        if isinstance(self._archive.store, LocalStore):
-            await self._archive.store.recover(older_than=self._archive.clock.now() - timedelta(days=1))
+        store = self._archive.store
+        if isinstance(store, EncryptedStore):
+            store = store.inner
+        if isinstance(store, LocalStore):
+            await store.recover(older_than=self._archive.clock.now() - timedelta(days=1))
 
     async def _warn_of_sick_store(self) -> None:
         """Start all the same: the store may come back, and until then senders are told to try later."""
@@ -256,14 +365,33 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _dicom_tls(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer for the DIMSE port (BCP 195); with authorities named, callers show a certificate."""
-    if not settings.dicom_tls_cert:
+def _identities(archive: Archive) -> AssociationIdentities:
+    return AssociationIdentities(archive.accounts.login, archive.accounts.authentication)
+
+
+def _audit_delivery(archive: Archive) -> Delivery | None:
+    settings = archive.settings
+    if not settings.audit_syslog:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.dicom_tls_cert, settings.dicom_tls_key or None)
-    if settings.dicom_tls_ca:
-        context.load_verify_locations(settings.dicom_tls_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    host, _, port = settings.audit_syslog.rpartition(":")
+    try:
+        tls = client_tls(
+            str(settings.audit_syslog_ca), str(settings.audit_syslog_cert), str(settings.audit_syslog_key)
+        )
+    except OSError as error:
+        raise Unavailable(
+            f"The certificates for the audit repository cannot be read ({type(error).__name__}).",
+            remedy="Check audit_syslog_ca, audit_syslog_cert and audit_syslog_key.",
+        ) from error
+    receiver = SyslogReceiver(host.strip("[]"), int(port), tls, source=settings.ae_title)
+    return Delivery(archive.database, receiver)
+
+
+def _tls(settings: Settings, clock: Clock) -> tuple[TlsEndpoint | None, TlsEndpoint | None]:
+    """HTTP's and DIMSE's, where they speak TLS. Raises InvalidInput where a certificate cannot be used."""
+    http, dicom = settings.http_tls_files, settings.dicom_tls_files
+    dicom_tls_profile = dicom_profile(DicomProfile(settings.dicom_tls_profile))
+    return (
+        TlsEndpoint("HTTP", TlsFiles(*http), https_profile(settings.http_tls_min), clock) if http else None,
+        TlsEndpoint("DICOM", TlsFiles(*dicom), dicom_tls_profile, clock) if dicom else None,
+    )

@@ -339,10 +339,11 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
     with fresh_url(request, "postgresql", tmp_path) as url:
         async with opened(url, tmp_path) as archive:
             first = await asyncpg.connect(url)
+            await first.execute(f"SET isocenter.organization_id = '{ORGANIZATION}'")
             begun = first.transaction()
             await begun.start()
             for call in (
-                queries.LOCK_FEED(),
+                queries.LOCK_FEED(organization_id=ORGANIZATION),
                 queries.APPEND_TO_FEED(
                     organization_id=ORGANIZATION,
                     now_us=0,

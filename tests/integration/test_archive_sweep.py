@@ -179,6 +179,12 @@ class SweptDatabase:
         await self._store.reach("after mark")
         return result
 
+    async def read_across(self, work: Any, *args: Any) -> Any:
+        return await self._database.read_across(work, *args)
+
+    async def write_across(self, work: Any, *args: Any) -> Any:
+        return await self._database.write_across(work, *args)
+
     _count = 0
 
     def _next(self) -> int:

@@ -12,12 +12,22 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from isocenter.features.accounts import tables as account_tables
 from isocenter.features.ae_titles import tables as ae_title_tables
 from isocenter.features.archive import tables as archive_tables
+from isocenter.features.audit import tables as audit_tables
+from isocenter.features.encryption import tables as encryption_tables
 from isocenter.platform.db.types import metadata
 from services.archive import fresh_url
 
-assert ae_title_tables.metadata is archive_tables.metadata is metadata  # imported: so they are declared
+assert (
+    account_tables.metadata
+    is ae_title_tables.metadata
+    is archive_tables.metadata
+    is audit_tables.metadata
+    is encryption_tables.metadata
+    is metadata
+)  # imported: so they are declared
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,5 +53,5 @@ async def test_declared_as_migrated(url: str) -> None:
         async with async_engine.connect() as connecting:
             found = await connecting.run_sync(differences)
         await async_engine.dispose()
-    assert len(metadata.tables) >= 11
+    assert len(metadata.tables) >= 14
     assert found == []

@@ -76,7 +76,7 @@ async def test_a_difference_would_be_seen(url: str):
         yield composed("DROP INDEX uq_quarantine_waiting_object_key")()
         yield composed("ALTER TABLE instance ADD COLUMN surplus TEXT")()
 
-    await database.write(spoil)
+    await database.write_across(spoil)
     await database.close()
     assert set(await inspected(url, differences)) == {"add_index", "remove_column"}
 
@@ -99,7 +99,7 @@ async def test_there_is_one_organisation_to_begin_with(url: str):
         rows = yield composed("SELECT id, slug FROM organization")()
         return [(row["id"], row["slug"]) for row in rows]
 
-    assert await database.read(organizations) == [(1, "default")]
+    assert await database.read_across(organizations) == [(1, "default")]
     await database.close()
 
 
@@ -115,7 +115,7 @@ async def test_text_is_compared_byte_by_byte(url: str):
         rows = yield composed("SELECT slug FROM organization WHERE slug <> 'default' ORDER BY slug")()
         return [row[0] for row in rows]
 
-    assert await database.write(ordered) == sorted(words, key=lambda word: word.encode())
+    assert await database.write_across(ordered) == sorted(words, key=lambda word: word.encode())
     await database.close()
 
 
@@ -128,7 +128,7 @@ async def set_revision(url: str, revision: str) -> None:
     def change() -> Work[None]:
         yield composed("UPDATE alembic_version SET version_num = :revision")(revision=revision)
 
-    await database.write(change)
+    await database.write_across(change)
     await database.close()
 
 

@@ -45,19 +45,19 @@ def insert(*slugs: str) -> Work[list[int]]:
 
 
 async def test_a_unit_returns_what_its_generator_returns(database: Database):
-    ids = await database.write(insert, "a", "b")
+    ids = await database.write_across(insert, "a", "b")
     assert len(set(ids)) == 2
-    assert await database.read(count) == 2
+    assert await database.read_across(count) == 2
 
 
 async def test_rows_are_read_by_name_and_position(database: Database):
-    await database.write(insert, "a")
+    await database.write_across(insert, "a")
 
     def find() -> Work[tuple[Any, ...]]:
         [row] = yield FIND(slugs=["a", "not there"])
         return row[0], row["slug"], row["created_at_us"], row[1]
 
-    assert await database.read(find) == ("a", "a", 0, 0)
+    assert await database.read_across(find) == ("a", "a", 0, 0)
 
 
 async def test_many_rows_at_once(database: Database):
@@ -65,8 +65,8 @@ async def test_many_rows_at_once(database: Database):
         rows = yield INSERT.many([{"slug": f"s{n}", "at": n} for n in range(500)])
         assert rows == []
 
-    await database.write(many)
-    assert await database.read(count) == 500
+    await database.write_across(many)
+    assert await database.read_across(count) == 500
 
 
 async def test_what_a_unit_raises_undoes_it(database: Database):
@@ -78,17 +78,17 @@ async def test_what_a_unit_raises_undoes_it(database: Database):
         raise Planted
 
     with pytest.raises(Planted):
-        await database.write(fails)
-    assert await database.read(count) == 0
-    await database.write(insert, "a")  # and the connection is as good as before
+        await database.write_across(fails)
+    assert await database.read_across(count) == 0
+    await database.write_across(insert, "a")  # and the connection is as good as before
 
 
 async def test_a_constraint_refuses_with_its_own_error(database: Database):
-    await database.write(insert, "a")
+    await database.write_across(insert, "a")
     with pytest.raises(IntegrityViolation) as refused:
-        await database.write(insert, "b", "a")
+        await database.write_across(insert, "b", "a")
     assert "a" not in refused.value.detail.split(), "no values in what may be logged"
-    assert await database.read(count) == 1
+    assert await database.read_across(count) == 1
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", "nul\0"])
@@ -101,8 +101,8 @@ async def test_a_value_that_cannot_be_kept_is_our_fault_and_undoes_the_unit(data
     if database.dialect == "sqlite" and value == "nul\0":
         pytest.skip("SQLite keeps NUL in text")
     with pytest.raises(InternalError):
-        await database.write(fails)
-    assert await database.read(count) == 0
+        await database.write_across(fails)
+    assert await database.read_across(count) == 0
 
 
 async def test_wrong_sql_is_a_typed_error(database: Database):
@@ -110,8 +110,8 @@ async def test_wrong_sql_is_a_typed_error(database: Database):
         yield composed("SELEKT 1")()
 
     with pytest.raises(IsocenterError):
-        await database.read(wrong)
-    assert await database.read(count) == 0
+        await database.read_across(wrong)
+    assert await database.read_across(count) == 0
 
 
 async def test_a_reader_sees_one_moment(database: Database):
@@ -137,9 +137,9 @@ async def test_a_reader_sees_one_moment(database: Database):
         yield composed("SELECT pg_advisory_unlock_all()")()
 
     if database.dialect == "sqlite":
-        reading = asyncio.create_task(database.read(twice))
+        reading = asyncio.create_task(database.read_across(twice))
         await reached.wait()
-        await database.write(insert, "meanwhile")
+        await database.write_across(insert, "meanwhile")
         between["go"].set()
         assert await reading == (0, 0)
     else:
@@ -147,20 +147,20 @@ async def test_a_reader_sees_one_moment(database: Database):
 
         holder = await asyncpg.connect(database._url)  # type: ignore[attr-defined]
         await holder.execute("SELECT pg_advisory_lock(1)")
-        reading = asyncio.create_task(database.read(twice))
+        reading = asyncio.create_task(database.read_across(twice))
         await reached.wait()
-        await database.write(insert, "meanwhile")
+        await database.write_across(insert, "meanwhile")
         await holder.close()
         assert await reading == (0, 0)
-    assert await database.read(count) == 1
+    assert await database.read_across(count) == 1
 
 
 async def test_reading_cannot_write_on_postgresql(database: Database):
     if database.dialect == "sqlite":
         pytest.skip("a transaction of SQLite is not told that it only reads")
     with pytest.raises(IsocenterError):
-        await database.read(insert, "a")
-    assert await database.read(count) == 0
+        await database.read_across(insert, "a")
+    assert await database.read_across(count) == 0
 
 
 async def test_statements_for_the_other_database_answer_nothing(database: Database):
@@ -169,31 +169,31 @@ async def test_statements_for_the_other_database_answer_nothing(database: Databa
         other = yield Sql("SELECT sqlite_version()", only="sqlite")()
         return [len(rows), len(other)]
 
-    assert await database.read(skipping) == ([0, 1] if database.dialect == "sqlite" else [1, 0])
+    assert await database.read_across(skipping) == ([0, 1] if database.dialect == "sqlite" else [1, 0])
 
 
 async def test_a_waiter_that_is_cancelled_harms_nobody(database: Database):
     for number in range(20):
-        task = asyncio.create_task(database.write(insert, f"s{number}"))
+        task = asyncio.create_task(database.write_across(insert, f"s{number}"))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await database.write(insert, "after")
-    assert await database.read(count) >= 1
+    await database.write_across(insert, "after")
+    assert await database.read_across(count) >= 1
 
 
 async def test_many_units_at_once(database: Database):
     async with asyncio.TaskGroup() as tasks:
         for number in range(100):
-            tasks.create_task(database.write(insert, f"s{number}"))
-            tasks.create_task(database.read(count))
-    assert await database.read(count) == 100
+            tasks.create_task(database.write_across(insert, f"s{number}"))
+            tasks.create_task(database.read_across(count))
+    assert await database.read_across(count) == 100
 
 
 async def test_a_deadlock_is_settled_by_running_again(database: Database):
     """Two units that lock two rows in opposite orders: one of them is begun anew."""
-    await database.write(insert, "a", "b")
+    await database.write_across(insert, "a", "b")
     update = Sql("UPDATE organization SET created_at_us = created_at_us + 1 WHERE slug = :slug")
     runs: list[str] = []
 
@@ -204,9 +204,9 @@ async def test_a_deadlock_is_settled_by_running_again(database: Database):
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(2):
-            tasks.create_task(database.write(both, "a", "b"))
-            tasks.create_task(database.write(both, "b", "a"))
-    rows = await database.read(find_all)
+            tasks.create_task(database.write_across(both, "a", "b"))
+            tasks.create_task(database.write_across(both, "b", "a"))
+    rows = await database.read_across(find_all)
     assert rows == [("a", 4), ("b", 4)]
     assert len(runs) >= 4
 
@@ -224,22 +224,22 @@ async def test_several_may_enter_a_new_file_at_once(request: pytest.FixtureReque
             databases = [await open_database(url, migrate=False) for _ in range(4)]
             async with asyncio.TaskGroup() as tasks:
                 for nth, database in enumerate(databases):
-                    tasks.create_task(database.read(count))
-                    tasks.create_task(database.read(count))
-                    tasks.create_task(database.write(insert, f"s{nth}"))
-            assert await databases[0].read(count) == 4
+                    tasks.create_task(database.read_across(count))
+                    tasks.create_task(database.read_across(count))
+                    tasks.create_task(database.write_across(insert, f"s{nth}"))
+            assert await databases[0].read_across(count) == 4
             for database in databases:
                 await database.close()
 
 
 async def test_after_closing_it_is_unavailable(url: str):
     database = await open_database(url, migrate=False)
-    await database.read(count)
+    await database.read_across(count)
     await database.close()
     await database.close()
     if database.dialect == "sqlite":
         with pytest.raises(Unavailable):
-            await database.read(count)
+            await database.read_across(count)
 
 
 async def test_ping(database: Database):

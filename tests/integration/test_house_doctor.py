@@ -16,8 +16,9 @@ def test_postgresql_behind_and_then_current(tmp_path: Path, postgres_url: str) -
     (finding,) = services.database(settings)
     assert finding.verdict is Verdict.BAD and "behind" in finding.says
     asyncio.run(migrations.upgrade(postgres_url))
-    (finding,) = services.database(settings)
+    finding, organisations = services.database(settings)
     assert finding.verdict is Verdict.GOOD and "current" in finding.says
+    assert organisations.verdict is Verdict.GOOD, organisations.says
 
 
 def test_a_postgresql_database_that_is_not_there(tmp_path: Path, postgres: Postgres) -> None:

@@ -146,7 +146,7 @@ async def test_a_refused_peer_is_let_in_by_the_command_that_the_list_shows(
     async with scp_door(tmp_path, database_url=url, loopback_exempt=False, clock=clock) as door:
         with pytest.raises(AssociationRejected):
             await door.connect(calling="CT 1")
-        await door.ae_titles.admission(1).notes.flush()
+        await door.ae_titles.admission.notes.flush()
         listed = await cli("ae", "list")
         command = next(line for line in listed.splitlines() if "let it in:" in line).split("let it in:")[1]
         program, *words = shlex.split(command)
@@ -155,7 +155,7 @@ async def test_a_refused_peer_is_let_in_by_the_command_that_the_list_shows(
         clock.advance(1.01)
         async with await door.connect(calling="CT 1") as association:
             await association.echo()
-        await door.ae_titles.admission(1).notes.flush()
+        await door.ae_titles.admission.notes.flush()
 
         listed = await cli("ae", "list")
         assert "Refused" not in listed and "127.0.0.1" in listed and "never" not in listed

@@ -15,11 +15,12 @@ from isocenter.doors.http.application import create_app
 from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.features.ae_titles.callers import Caller
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.kit.errors import Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import Image, TestArchive, fresh_url, opened
 from services.dicomweb import open_gate
 
 BAD = Image(modality=None, name="SECRET^NAME")
@@ -195,8 +196,8 @@ async def test_the_change_feed_by_cursor(api: httpx2.AsyncClient, archive: TestA
 
 
 async def test_let_a_caller_in_and_out_again(api: httpx2.AsyncClient, ae_titles: AeTitles) -> None:
-    door = ae_titles.admission(ORGANIZATION)
-    assert not await door.admits("CT 1", "10.0.0.5", "ISOCENTER")
+    door = ae_titles.admission
+    assert not await door.admit(Caller("CT 1", "10.0.0.5"), "ISOCENTER")
     await door.notes.flush()
     listed = (await api.get("/ae-titles")).json()
     [refused] = listed["refused"]
@@ -205,10 +206,29 @@ async def test_let_a_caller_in_and_out_again(api: httpx2.AsyncClient, ae_titles:
 
     registered = await api.post("/ae-titles", json={"title": "CT 1", "host": "10.0.0.5", "description": "CT"})
     assert registered.status_code == 201 and registered.json()["host"] == "10.0.0.5"
-    assert await door.admits("CT 1", "10.0.0.5", "ISOCENTER")
+    assert await door.admit(Caller("CT 1", "10.0.0.5"), "ISOCENTER")
     listed = (await api.get("/ae-titles")).json()
     assert listed["refused"] == [] and [one["title"] for one in listed["ae_titles"]] == ["CT 1"]
 
     removed = await api.delete("/ae-titles/CT%201", params={"host": "10.0.0.5"})
     assert removed.json() == {"removed": 1}
-    assert not await door.admits("CT 1", "10.0.0.5", "ISOCENTER")
+    assert not await door.admit(Caller("CT 1", "10.0.0.5"), "ISOCENTER")
+
+
+async def test_what_a_caller_may_and_must_show(
+    api: httpx2.AsyncClient, ae_titles: AeTitles, archive: TestArchive
+) -> None:
+    entry = {"title": "CT1", "services": ["store"], "certificate": "CT1.Hospital.Example"}
+    registered = (await api.post("/ae-titles", json=entry)).json()
+    assert (registered["services"], registered["certificate"]) == (["store"], "ct1.hospital.example")
+    kept = (await api.post("/ae-titles", json={"title": "CT1", "description": "the CT"})).json()
+    assert (kept["services"], kept["certificate"]) == (["store"], "ct1.hospital.example")
+    for wrong in ({"services": []}, {"services": ["delete"]}, {"certificate": "sha256:00"}):
+        assert (await api.post("/ae-titles", json={"title": "CT1", **wrong})).status_code in {400, 422}
+
+    await archive.execute("INSERT INTO organization (id, slug, created_at_us) VALUES (7, 'secret', 0)")
+    await ae_titles.register(7, "MR1", host="10.0.0.5")
+    taken = await api.post("/ae-titles", json={"title": "MR1", "host": "10.0.0.5"})
+    assert taken.status_code == 409 and taken.json()["code"] == "ae-title-taken"
+    assert "secret" not in taken.text
+    assert (await api.delete("/ae-titles/MR1")).status_code == 404

@@ -263,7 +263,7 @@ async def test_the_called_title_must_be_ours(tmp_path: Path) -> None:
             await door.connect(called="ISOCENTER", calling="CT1")
         reject = caught.value.reject
         assert (reject.result, reject.source, reject.reason) == (1, 1, 7)
-        await door.ae_titles.admission(1).notes.flush()
+        await door.ae_titles.admission.notes.flush()
         [peer] = await door.ae_titles.refused(1)
         assert (peer.calling_ae_title, peer.called_ae_title, peer.command) == ("CT1", "ISOCENTER", "")
 
@@ -274,7 +274,7 @@ async def test_an_unknown_caller_is_refused_until_it_is_registered(url: str, tmp
             await door.connect(calling="CT1")
         reject = caught.value.reject
         assert (reject.result, reject.source, reject.reason) == (1, 1, 3)
-        await door.ae_titles.admission(1).notes.flush()
+        await door.ae_titles.admission.notes.flush()
         [peer] = await door.ae_titles.refused(1)
         assert peer.command == "isocenter ae add CT1 --host 127.0.0.1"
         await door.ae_titles.register(1, "CT1", host="127.0.0.1")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
+from services.certificates import (
+    certificate,
+    client_context,
+    connected,
+    der_of,
+    put_in_place,
+    shown_certificate,
+)
 from services.dcmtk import Dcmtk
 from services.isocenter import Isocenter
 from services.packages import missing
@@ -72,3 +82,57 @@ def test_tls_both_ways(server: Isocenter, certificates: Path, dcmtk: Dcmtk, tmp_
         assert failed.stderr.startswith("isocenter: "), failed.stderr
         assert "Traceback" not in failed.stderr
     assert server.request("GET", "/health/ready")[0] == 200
+
+
+def test_a_title_bound_to_a_certificate(server: Isocenter, certificates: Path, dcmtk: Dcmtk) -> None:
+    """Whoever has another one is refused, seen in the list, and let in by the command that stands there."""
+
+    def register(**entry: object) -> None:
+        body = orjson.dumps({"title": "CT1", **entry})
+        status, told = server.request("POST", "/api/v1/ae-titles", body, {"Content-Type": "application/json"})
+        assert status == 201, told
+
+    def may_call() -> bool:
+        keys = (certificates / "client.key", certificates / "client.crt", "+cf", certificates / "server.crt")
+        return dcmtk.run("echoscu", "+tls", *keys, "-aet", "CT1", *server.called).returncode == 0
+
+    def refused() -> list[dict[str, str]]:
+        return list(server.json("/api/v1/ae-titles")["refused"])
+
+    register(certificate="CLIENT.example", services=["store"])
+    assert may_call()
+    register(certificate="somebody.else.example")
+    assert not may_call()
+    server.wait_until(lambda: len(refused()) == 1, "note of the refusal")
+    assert refused()[0]["reason"] == "certificate-differs"
+
+    listed = server.run("ae", "list").stdout
+    command = next(line for line in listed.splitlines() if "let it in:" in line).split("let it in:")[1]
+    assert "--host 127.0.0.1 --cert sha256:" in command
+    done = server.run(*shlex.split(command)[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+    server.wait_until(may_call, "admission")
+    told = orjson.loads(server.run("ae", "list", "--json").stdout)
+    assert [(one["host"], one["services"]) for one in told["ae_titles"]] == [
+        ("", ["store"]),
+        ("127.0.0.1", ["store", "find", "retrieve"]),
+    ]
+    assert told["refused"] == []
+    unknown = server.run("ae", "list", "--org", "nowhere")
+    assert unknown.returncode == 1 and "no organisation called 'nowhere'" in unknown.stderr
+
+
+async def test_a_renewed_certificate_on_sighup(
+    start_isocenter: Callable[..., Isocenter], tmp_path: Path, dcmtk: Dcmtk
+) -> None:
+    files, renewed = certificate(tmp_path, "first"), certificate(tmp_path, "renewed")
+    flags = ("--dicom-tls-cert", str(files.certificate), "--dicom-tls-key", str(files.key))
+    server = start_isocenter(*flags)
+    async with connected(server.dicom_port, client_context()) as (_, open_before):
+        put_in_place(renewed, files)
+        server.ask_to_reload()
+        async with connected(server.dicom_port, client_context()) as (_, writer):
+            assert shown_certificate(writer) == der_of(renewed)
+        assert not open_before.is_closing()
+    echo = dcmtk.run("echoscu", "+tla", "+cf", renewed.certificate, *server.called)
+    assert echo.returncode == 0, echo.stdout

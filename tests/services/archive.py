@@ -33,7 +33,7 @@ from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db import Database, composed, migrations, open_database
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
-from services.postgres import Postgres
+from services.postgres import APPLICATION, OWNER, Postgres
 
 ORGANIZATION = 1
 SOURCE = Source("stow", "tester")
@@ -127,7 +127,8 @@ def part10(data_set: bytes, sop: str = "1.2.3.1.1.1", sop_class: str = CT, synta
 def fresh_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
     """A new database of that kind ("sqlite" or "postgresql") with the current schema.
 
-    The schema is made once a session and copied: migrating takes longer than most tests.
+    The schema is made once a session and copied: migrating takes longer than most tests. On PostgreSQL the
+    tables are another role's, and the URL's role has what migrating gave it.
     """
     if kind == "sqlite":
         template: Path = request.getfixturevalue("services_folder") / "archive-template.db"
@@ -138,20 +139,22 @@ def fresh_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterat
         return
     server: Postgres = request.getfixturevalue("postgres")
     if not server.sql("SELECT 1 FROM pg_database WHERE datname = 'archive_template'"):
-        server.sql("CREATE DATABASE archive_template")
-        _migrate(server.url("archive_template"))
+        server.sql(f"CREATE DATABASE archive_template OWNER {OWNER}")
+        _migrate(server.url("archive_template", user=OWNER), application_role=APPLICATION)
     name = f"archive_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name} TEMPLATE archive_template")
+    server.sql(f"CREATE DATABASE {name} TEMPLATE archive_template OWNER {OWNER}")
     try:
-        yield server.url(name)
+        yield server.url(name, user=APPLICATION)
     finally:
         server.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _migrate(url: str) -> None:
+def _migrate(url: str, application_role: str = "") -> None:
     """In a thread, since the caller may be on an event loop."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(migrations.upgrade(url))).result()
+        thread.submit(
+            lambda: asyncio.run(migrations.upgrade(url, application_role=application_role))
+        ).result()
 
 
 _numbers = itertools.count()
@@ -183,16 +186,17 @@ class TestArchive:
         *,
         source: Source = SOURCE,
         piece_bytes: int = 1 << 20,
+        to: int = ORGANIZATION,
     ) -> Received:
-        return await fill(self.ingest.receive(ORGANIZATION, source, declared), content, piece_bytes)
+        return await fill(self.ingest.receive(to, source, declared), content, piece_bytes)
 
-    async def send(self, *images: Image | bytes) -> list[Outcome]:
+    async def send(self, *images: Image | bytes, to: int = ORGANIZATION) -> list[Outcome]:
         """The images as one batch of files; plain bytes go as they are."""
-        received = [await self.receive(one.file if isinstance(one, Image) else one) for one in images]
-        return await self.ingest.commit(ORGANIZATION, received)
+        received = [await self.receive(one.file if isinstance(one, Image) else one, to=to) for one in images]
+        return await self.ingest.commit(to, received)
 
-    async def send_one(self, image: Image | bytes) -> Outcome:
-        [outcome] = await self.send(image)
+    async def send_one(self, image: Image | bytes, to: int = ORGANIZATION) -> Outcome:
+        [outcome] = await self.send(image, to=to)
         return outcome
 
     async def c_store(self, image: Image) -> Outcome:
@@ -204,13 +208,23 @@ class TestArchive:
         def work() -> Any:
             return (yield composed(text)(**params))
 
-        return [dict(row) for row in await self.database.read(work)]
+        return [dict(row) for row in await self.database.read_across(work)]
 
     async def execute(self, text: str, **params: Any) -> None:
         def work() -> Any:
             yield composed(text)(**params)
 
-        await self.database.write(work)
+        await self.database.write_across(work)
+
+    async def add_organization(self, slug: str) -> int:
+        """Another organisation; its id."""
+        text = "INSERT INTO organization (slug, name, created_at_us) VALUES (:slug, :slug, 0) RETURNING id"
+
+        def work() -> Any:
+            return (yield composed(text)(slug=slug))[0][0]
+
+        made: int = await self.database.write_across(work)
+        return made
 
     async def one(self, text: str, **params: Any) -> Any:
         [row] = await self.rows(text, **params)

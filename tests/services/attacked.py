@@ -78,7 +78,7 @@ class AttackedServer:
         command = [
             *(sys.executable, "-m", "isocenter", "serve", "--data-dir", self.data_dir),
             *("--http-port", str(self.http_port), "--dicom-port", str(self.dicom_port)),
-            *("--log-format", "json", *self.flags),
+            *("--log-format", "json", "--auth", "off", *self.flags),
         ]
         self.process = Process([*self.launcher, *command], log=self.log, env=self._environment())
         path = "/health/ready" if ready else "/health/live"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ import uvicorn
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.services import HttpLimits, HttpServices
+from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import ManualClock
-from isocenter.platform.security import anybody
+from isocenter.platform.security import NoRecorder, anybody
 from services.archive import ORGANIZATION, Image, TestArchive, opened
 
 BOUNDARY = "a-boundary-of-the-tests"
@@ -33,6 +36,7 @@ class HttpServer:
     archive: TestArchive
     clock: ManualClock
     client: httpx2.AsyncClient
+    trail: AuditTrail
 
     @property
     def dicomweb(self) -> str:
@@ -72,13 +76,17 @@ async def http_server(
     database_url: str = "",
     limits: HttpLimits | None = None,
     public_url: str = "",
+    policy: HttpPolicy | None = None,
+    trusted_proxies: Sequence[str] = (),
     protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
+    audited: bool = False,
     **archive: Any,
 ) -> AsyncIterator[HttpServer]:
-    """``archive``: what ``services.archive.opened`` takes."""
+    """``audited``: what is done is recorded. ``archive``: what ``services.archive.opened`` takes."""
     clock = ManualClock()
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
+        trail = AuditTrail(held.database, clock)
         services = HttpServices(
             database=held.database,
             store=held.store,
@@ -87,10 +95,14 @@ async def http_server(
             public_url=public_url,
             clock=clock,
             limits=limits or HttpLimits(),
+            recorder=trail if audited else NoRecorder(),
+            policy=policy or HttpPolicy(),
+            trusted_proxies=tuple(map(ipaddress.ip_network, trusted_proxies)),
         )
         app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
         async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60) as client:
-            yield HttpServer(url, held, clock, client)
+            yield HttpServer(url, held, clock, client, trail)
+        await trail.close()
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +110,15 @@ async def served(app: Any, protocol: type[BoundedHttpProtocol] = BoundedHttpProt
     """The URL under which uvicorn serves the application."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=protocol, log_config=None, access_log=False, lifespan="off")
+        uvicorn.Config(
+            app,
+            http=protocol,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+        )
     )
     server.capture_signals = contextlib.nullcontext  # the signals stay pytest's
     serving = asyncio.create_task(server.serve(sockets=[listener]))

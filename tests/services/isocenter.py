@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ def s3_flags(account: S3Account, bucket: str) -> tuple[tuple[str, ...], dict[str
 
 _FAULT = re.compile(r"Traceback|Error:|Warning:|never awaited|\[(error|critical) *\](?! Cancel)")
 
+_LOADED = "Certificate loaded"
+
 
 class Isocenter:
     """A running server. ``url`` has no closing slash; DICOMweb is at ``dicom_web_url``."""
@@ -46,13 +48,14 @@ class Isocenter:
         *flags: str,
         environ: Mapping[str, str] | None = None,
         data_folder: Path | None = None,
+        auth: str = "off",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.data_folder = data_folder or folder / "data"
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.dicom_web_url = f"{self.url}/dicom-web"
-        self._places = ("--data-dir", str(self.data_folder), *flags)
+        self._places = ("--data-dir", str(self.data_folder), "--auth", auth, *flags)
         self._environ = {"PYTHONWARNINGS": "default", **(environ or {})}
         ports = ("--http-port", str(self.http_port), "--dicom-port", str(self.dicom_port))
         limits = ("--min-free-disk", "0")
@@ -70,13 +73,16 @@ class Isocenter:
         """What DCMTK's tools need to know of us."""
         return ("-aec", self.ae_title, "127.0.0.1", str(self.dicom_port))
 
-    def run(self, *arguments: str | int | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | int | Path, timeout_s: float = 60, input_text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Another ``isocenter`` command on the same archive; does not raise for its exit code."""
         words = [str(argument) for argument in arguments]
         return subprocess.run(
             [sys.executable, "-m", "isocenter", *words, *self._places],
             env={**os.environ, **self._environ, "COLUMNS": "200"},
             cwd=self.data_folder,
+            input=input_text,
             capture_output=True,
             text=True,
             check=False,
@@ -138,8 +144,17 @@ class Isocenter:
         self.ask_to_end()
         return self.ended(timeout_s)
 
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        self._process.wait_until(condition, what)
+
     def ask_to_end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def ask_to_reload(self) -> None:
+        """SIGHUP: the certificates as they are now. Returns when the log says that they were taken up."""
+        before = self.log.read_text().count(_LOADED)
+        self._process.send_signal(signal.SIGHUP)
+        self._process.wait_until(lambda: self.log.read_text().count(_LOADED) > before, "load certificates")
 
     def ended(self, timeout_s: float = 10) -> int:
         return self._process.wait(timeout_s)

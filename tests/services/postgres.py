@@ -1,4 +1,8 @@
-"""PostgreSQL as Debian ships it, in a data directory of its own, as durable as in production."""
+"""PostgreSQL as Debian ships it, in a data directory of its own, as durable as in production.
+
+Its databases are given out under roles for which row-level security holds, as an operator should have it: so
+every test shows that the archive needs no more.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ from services.packages import find_program
 from services.processes import Process, ServiceFailed, free_ports, run_to_end
 
 START_ATTEMPTS_MAX = 3
+OWNER = "tests_owner"
+"""Migrates."""
+APPLICATION = "tests_app"
+"""Works: no superuser, without BYPASSRLS."""
 
 
 def find_bin() -> Path:
@@ -50,10 +58,12 @@ class Postgres:
             (self.port,) = free_ports(1)
             try:
                 self._process = self._start()
-                return
+                break
             except ServiceFailed:  # somebody else may have taken the port meanwhile
                 if attempt + 1 == START_ATTEMPTS_MAX:
                     raise
+        for role in (OWNER, APPLICATION):
+            self.sql(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS")
 
     def _start(self) -> Process:
         settings = {
@@ -95,15 +105,20 @@ class Postgres:
 
     def sql(self, statement: str, *, database: str = "postgres") -> str:
         """Runs it as the superuser; what psql printed, without decoration."""
-        return self._tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement)
+        return self.sql_as("postgres", statement, database=database)
+
+    def sql_as(self, user: str, statement: str, *, database: str) -> str:
+        url = self.url(database, user=user)
+        return self._tool("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", statement)
 
     @contextmanager
     def fresh_database(self) -> Iterator[str]:
-        """The URL of a new, empty database; it is dropped afterwards, whoever is still connected."""
+        """The URL of a new, empty database, owned by the role that works on it (`FORCE` holds that role too);
+        it is dropped afterwards, whoever is still connected."""
         name = f"test_{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} OWNER {APPLICATION}")
         try:
-            yield self.url(name)
+            yield self.url(name, user=APPLICATION)
         finally:
             self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 

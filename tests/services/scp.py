@@ -15,8 +15,10 @@ from isocenter.dicom.element import Element
 from isocenter.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
 from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.server import DimseServer
+from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.audit.trail import AuditTrail
 from isocenter.platform.db import Database
 from services.archive import CT, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
@@ -31,6 +33,7 @@ class ScpDoor:
     archive: TestArchive
     ae_titles: AeTitles
     server: DimseServer
+    trail: AuditTrail
 
     @property
     def port(self) -> int:
@@ -161,6 +164,7 @@ async def scp_door(
     settings: DicomSettings | None = None,
     loopback_exempt: bool = True,
     admit_any: bool = False,
+    verifier: IdentityVerifier | None = None,
     searching: Callable[[Database], Any] = lambda database: database,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
@@ -170,13 +174,17 @@ async def scp_door(
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=migrate, **archive) as held:
         ae_titles = AeTitles(held.database, held.clock, admit_any=admit_any, loopback_exempt=loopback_exempt)
+        trail = AuditTrail(held.database, held.clock)
         server = create_dicom_server(
-            DicomServices(searching(held.database), held.ingest, ae_titles, held.clock),
+            DicomServices(
+                searching(held.database), held.ingest, ae_titles, held.clock, verifier, recorder=trail
+            ),
             settings or DicomSettings(),
         )
         await server.start("127.0.0.1", 0)
         try:
-            yield ScpDoor(held, ae_titles, server)
+            yield ScpDoor(held, ae_titles, server, trail)
         finally:
             await server.shutdown(10)
             await ae_titles.close()
+            await trail.close()

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isocenter.cli import doctor
-from isocenter.cli.doctor import clock, machine, ports, services
+from isocenter.cli.doctor import certificates, clock, machine, ports, services
 from isocenter.cli.doctor.findings import Check, Finding, Verdict
 from isocenter.platform.settings import Settings
 
@@ -173,7 +173,7 @@ def test_an_object_store_that_is_down(tmp_path: Path, free_port: int) -> None:
 def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("not PEM")
     given = {"dicom_tls_cert": tmp_path / "cert.pem", "dicom_tls_key": tmp_path / "gone.pem"}
-    (finding,) = bad_of(services.certificate, settings_in(tmp_path, **given))
+    (finding,) = bad_of(certificates.certificates, settings_in(tmp_path, **given))
     assert finding.name == "DICOM TLS"
 
 

@@ -75,8 +75,15 @@ def test_the_summary_counts_one_file_and_none() -> None:
 
 
 def test_the_welcome_warns_when_http_is_open_to_the_network() -> None:
-    assert "no login" not in _welcome(Settings(), 8080, 11112)
-    assert "no login" in _welcome(Settings(bind="0.0.0.0"), 8080, 11112)
+    assert "Caution" not in _welcome(Settings(), 8080, 11112)
+    assert "in the clear" in _welcome(Settings(bind="0.0.0.0"), 8080, 11112)
+    assert "logins are off" in _welcome(Settings(auth="off"), 8080, 11112)
+
+
+def test_the_welcome_says_how_the_first_administrator_is_made() -> None:
+    told = _welcome(Settings(), 8080, 11112, setup_token="WORD")
+    assert "admin create" in told and "WORD" in told
+    assert "WORD" not in _welcome(Settings(), 8080, 11112)
 
 
 def test_the_welcome_names_the_command_that_exists() -> None:

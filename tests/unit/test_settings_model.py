@@ -41,9 +41,16 @@ def test_no_limit_on_objects_is_none(written: object) -> None:
         {"http_port": -1},
         {"http_port": 104, "dicom_port": 104},
         {"database_url": "mysql://host/name"},
+        {"database_migration_url": "postgresql://owner@host/name"},
+        {"database_migration_url": "postgresql://owner@host/name", "database_url": "postgresql://host/name"},
+        {"database_migration_url": "sqlite:///x.db", "database_url": "postgresql://role@host/name"},
         {"storage_url": "ftp://host"},
         {"public_url": "isocenter.example"},
         {"calling_ae_titles": "everybody"},
+        {"auth": "off", "bind": "0.0.0.0"},
+        {"auth": "off", "bind": "::"},
+        {"auth": "off", "bind": "hospital.example"},
+        {"auth": "perhaps"},
         {"dimse_max_pdu": 100},
         {"dimse_max_associations": 0},
         {"dimse_artim_timeout_s": 0},
@@ -104,11 +111,12 @@ def test_secrets_are_shown_nowhere() -> None:
             "storage_access_key": "AKIAXYZ",
             "storage_secret_key": "s3cr3t",
             "database_url": "postgresql://anna:pa55@db.example/isocenter",
+            "database_migration_url": "postgresql://owner:0wn3r@db.example/isocenter",
         }
     )
     everything = repr(settings) + str(settings)
     everything += "".join(shown(name, getattr(settings, name)) for name in Settings.model_fields)
-    for secret in ("AKIAXYZ", "s3cr3t", "pa55"):
+    for secret in ("AKIAXYZ", "s3cr3t", "pa55", "0wn3r"):
         assert secret not in everything
     assert "postgresql://anna:********@db.example/isocenter" in everything
 

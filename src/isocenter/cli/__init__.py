@@ -26,12 +26,22 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("serve", "isocenter.cli.serve", "Start: receive and answer over HTTP and DIMSE."),
     Command("import", "isocenter.cli.importing", "Import a folder tree, with progress and a summary."),
+    Command("admin", "isocenter.cli.admin", "Make the first administrator, or one more."),
+    Command(
+        "org", "isocenter.cli.organizations", "Make organisations; say what each has decided for itself."
+    ),
+    Command("user", "isocenter.cli.users", "Invite people, change what they are, let them back in."),
+    Command("key", "isocenter.cli.keys", "Make and revoke the keys of programs."),
     Command("ae", "isocenter.cli.ae", "Say who may call by DIMSE; see who was refused."),
     Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),
+    Command("audit", "isocenter.cli.audit", "Read the audit trail, prove that it is whole, export it."),
     Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),
+    Command("encryption", "isocenter.cli.encryption", "Keys of encrypted objects: make, rotate, destroy."),
+    Command("logs", "isocenter.cli.logs", "Find the patient behind a token of the logs."),
     Command("config", "isocenter.cli.config", "Show the settings, where each came from, and check them."),
+    Command("tls", "isocenter.cli.tls", "Make a certificate for a trial; see what those in use say."),
     Command(
         "doctor", "isocenter.cli.doctor", "Say in plain words what is wrong here and what to do about it."
     ),

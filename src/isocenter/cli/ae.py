@@ -9,7 +9,9 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_database
+from isocenter.cli.opened import moment, organization_named, with_database
+from isocenter.cli.witness import operator, witnessed
+from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Organization = Annotated[
+    str, typer.Option("--org", help="The organisation's short name; without it: the default one.")
+]
 _REFUSED_SHOWN = 20
 
 
@@ -33,24 +38,52 @@ _REFUSED_SHOWN = 20
 def add(
     loaded: LoadedSettings,
     title: Annotated[str, typer.Argument(help="AE title: 1 to 16 characters.")],
+    *,
     host: Annotated[
         str, typer.Option("--host", help="Address or network it calls from; without it: any.")
     ] = "",
     description: Annotated[str, typer.Option("--description", help="What it is, for people.")] = "",
+    services: Annotated[
+        str | None,
+        typer.Option("--services", help="What it may do: some of store,find,retrieve. For a new one: all."),
+    ] = None,
+    cert: Annotated[
+        str | None,
+        typer.Option(
+            "--cert",
+            help="The certificate it must show: a name in it, or its SHA-256 fingerprint; '' for none.",
+        ),
+    ] = None,
+    org: Organization = "",
     as_json: Json = False,
 ) -> None:
-    """Let an AE title call."""
+    """Let an AE title call; again for one that is there: change what it may do."""
 
     async def run(database: Database) -> RegisteredTitle:
-        return await _ae_titles(database).register(
-            DEFAULT_ORGANIZATION, title, host=host, description=description
+        organization_id = await organization_named(database, org)
+        return await witnessed(
+            database,
+            operator(organization_id),
+            Action.CHANGE,
+            "ae-title",
+            title,
+            details={"host": host, "description": description, "services": services, "certificate": cert},
+            doing=lambda: _ae_titles(database).register(
+                organization_id,
+                title,
+                host=host,
+                description=description,
+                services=None if services is None else services.split(","),
+                certificate=cert,
+                by_operator=True,
+            ),
         )
 
     registered = with_database(loaded, run)
     if as_json:
         typer.echo(orjson.dumps(asdict(registered), option=orjson.OPT_INDENT_2))
     else:
-        typer.echo(f"{registered.title} may call from {registered.host or 'any address'}.")
+        typer.echo("\n".join(_may(registered)))
 
 
 @app.command()
@@ -61,12 +94,22 @@ def remove(
     host: Annotated[
         str | None, typer.Option("--host", help="Only the registration for this address or network.")
     ] = None,
+    org: Organization = "",
     as_json: Json = False,
 ) -> None:
     """Let an AE title call no longer."""
 
     async def run(database: Database) -> int:
-        return await _ae_titles(database).remove(DEFAULT_ORGANIZATION, title, host=host)
+        organization_id = await organization_named(database, org)
+        return await witnessed(
+            database,
+            operator(organization_id),
+            Action.DELETE,
+            "ae-title",
+            title,
+            details={"host": host},
+            doing=lambda: _ae_titles(database).remove(organization_id, title, host=host),
+        )
 
     removed = with_database(loaded, run)
     if as_json:
@@ -77,7 +120,7 @@ def remove(
 
 @app.command("list")
 @with_settings
-def list_(loaded: LoadedSettings, as_json: Json = False) -> None:
+def list_(loaded: LoadedSettings, org: Organization = "", as_json: Json = False) -> None:
     """Show who may call, who was refused, and the command that lets each of those in.
 
     With --json: {"calling_ae_titles", "ae_titles": […], "refused": [… with "command"]}, stable.
@@ -85,7 +128,8 @@ def list_(loaded: LoadedSettings, as_json: Json = False) -> None:
 
     async def run(database: Database) -> tuple[list[RegisteredTitle], list[RefusedPeer]]:
         ae_titles = _ae_titles(database)
-        return await ae_titles.titles(DEFAULT_ORGANIZATION), await ae_titles.refused(DEFAULT_ORGANIZATION)
+        organization_id = await organization_named(database, org)
+        return await ae_titles.titles(organization_id), await ae_titles.refused(organization_id)
 
     titles, refused = with_database(loaded, run)
     policy = loaded.settings.calling_ae_titles
@@ -107,6 +151,15 @@ def _ae_titles(database: Database) -> AeTitles:
     return AeTitles(database, SystemClock())
 
 
+def _may(registered: RegisteredTitle) -> list[str]:
+    lines = [f"{registered.title} may call from {registered.host or 'any address'}."]
+    if len(registered.services) < len(type(registered.services[0])):
+        lines.append(f"It may {' and '.join(registered.services)}.")
+    if registered.certificate:
+        lines.append(f"It must show the certificate {registered.certificate}.")
+    return lines
+
+
 def _policy(calling_ae_titles: str) -> str:
     if calling_ae_titles == "any":
         return "Any AE title may call (calling_ae_titles = any)."
@@ -116,10 +169,13 @@ def _policy(calling_ae_titles: str) -> str:
 def _told(titles: list[RegisteredTitle]) -> list[str]:
     if not titles:
         return ["None is registered. Let one in with: isocenter ae add TITLE --host ADDRESS"]
-    lines = [f"{'AE title':16}  {'may call from':18}  {'last seen':36}  description"]
+    lines = [f"{'AE title':16}  {'may call from':18}  {'last seen':36}  {'services':20}  description"]
     for one in titles:
         seen = f"{moment(one.last_seen_at_us)} {one.last_seen_host}" if one.last_seen_at_us else "never"
-        lines.append(f"{one.title:16}  {one.host or 'any address':18}  {seen:36}  {one.description}".rstrip())
+        row = f"{one.title:16}  {one.host or 'any address':18}  {seen:36}  {','.join(one.services):20}"
+        lines.append(f"{row}  {one.description}".rstrip())
+        if one.certificate:
+            lines.append(f"    only with the certificate {one.certificate}")
     return lines
 
 
@@ -133,8 +189,12 @@ def _refused_told(refused: list[RefusedPeer]) -> list[str]:
             f"  {peer.calling_ae_title or '(no title)'} from {peer.peer_host}, {times}, "
             f"last {moment(peer.last_at_us)}"
         )
+        if peer.reason == "certificate-differs":
+            lines.append(f"    it showed {peer.certificate or 'no certificate'}")
         if peer.command:
             lines.append(f"    let it in:  {peer.command}")
+        elif peer.reason == "user-identity-not-accepted":
+            lines.append("    its user name and passcode, or token, were not accepted: correct them there")
         elif peer.reason != "called-ae-title-not-ours":
             lines.append("    its AE title breaks the standard (PS3.5 §6.2): correct it there")
         else:

@@ -63,6 +63,26 @@ def reference() -> None:
     typer.echo(settings_reference())
 
 
+@app.command()
+def permissions() -> None:
+    """Print what each role may do, as the page docs/permissions.md has it."""
+    typer.echo(permissions_reference())
+
+
+def permissions_reference() -> str:
+    from isocenter.platform.security import OPERATOR_PERMISSIONS, PERMISSIONS_OF_ROLE, Permission
+
+    columns = [*PERMISSIONS_OF_ROLE.items(), ("operator", OPERATOR_PERMISSIONS)]
+    lines = [
+        f"| permission | {' | '.join(str(name) for name, _ in columns)} |",
+        f"|---|{':-:|' * len(columns)}",
+    ]
+    for permission in Permission:
+        held = " | ".join("✓" if permission in permissions else "" for _, permissions in columns)
+        lines.append(f"| `{permission}` | {held} |")
+    return "\n".join(lines)
+
+
 def settings_reference() -> str:
     """One Markdown table for each group of settings."""
     lines: list[str] = []

@@ -26,6 +26,7 @@ from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
+    from isocenter.app import Archive
     from isocenter.features.archive.importing import ImportReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -102,12 +103,36 @@ async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportRep
                 bar.update(task, completed=report.done, total=total)
 
             try:
-                return await FolderImport(archive.ingest, DEFAULT_ORGANIZATION).run(folder, progress=show)
+                report = await FolderImport(archive.ingest, DEFAULT_ORGANIZATION).run(folder, progress=show)
+                _record(archive, folder, report, "")
+                return report
             except ExceptionGroup as group:
+                _record(archive, folder, None, type(stopped_by(group) or group).__name__)
                 reason = stopped_by(group)
                 if reason is None:
                     raise
                 raise reason from group
+
+
+def _record(archive: Archive, folder: Path, report: ImportReport | None, reason: str) -> None:
+    """One event for the folder: it is one thing that somebody did."""
+    from isocenter.cli.witness import operator
+    from isocenter.platform.security import Action, EventOutcome, event_of
+
+    told: dict[str, str | int | float | bool | None] = {"reason": reason} if reason else {}
+    if report is not None:
+        told |= {"files": report.done, "unreadable": report.failed}
+        told |= {kind.value: count for kind, count in report.outcomes.items()}
+    archive.trail.record(
+        event_of(
+            operator(),
+            Action.STORE,
+            outcome=EventOutcome.FAILED if reason else EventOutcome.SUCCESS,
+            resource_kind="folder",
+            resource_id=str(folder),
+            details=told,
+        )
+    )
 
 
 def _all_taken(report: ImportReport) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from isocenter.kit.errors import NotFound
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app import Archive
-    from isocenter.platform.db import Database
+    from isocenter.platform.db import Database, Row, Work
 
 T = TypeVar("T")
 
@@ -38,13 +39,31 @@ def with_database(loaded: LoadedSettings, run: Callable[[Database], Awaitable[T]
     from isocenter.platform.db import open_database
 
     async def opened() -> T:
-        database = await open_database(loaded.settings.database_url_or_default)
+        database = await open_database(
+            loaded.settings.database_url_or_default, migration_url=loaded.settings.database_migration_url
+        )
         try:
             return await run(database)
         finally:
             await database.close()
 
     return uvloop.run(opened())
+
+
+async def organization_named(database: Database, slug: str) -> int:
+    """The number of the organisation with that short name; empty: the default one. Raises NotFound."""
+    if not slug:
+        return DEFAULT_ORGANIZATION
+    rows = await database.read_across(_find_organization, slug)
+    if not rows:
+        raise NotFound(f"There is no organisation called {slug[:64]!r}.", code="organization-not-found")
+    return int(rows[0][0])
+
+
+def _find_organization(slug: str) -> Work[list[Row]]:
+    from isocenter.platform.db import Sql
+
+    return (yield Sql("SELECT id FROM organization WHERE slug = :slug")(slug=slug))
 
 
 def moment(at_us: int) -> str:

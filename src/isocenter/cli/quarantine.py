@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
 from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_archive
+from isocenter.cli.witness import Details, operator, witnessed
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
+from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app import Archive
     from isocenter.features.archive.entry import Outcome
     from isocenter.features.archive.quarantine import Quarantined, State
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Look at refused objects; correct and accept, export or discard them.",
@@ -96,7 +101,13 @@ def accept(
     wanted = _corrections(corrections or [])
 
     async def run(archive: Archive) -> Outcome:
-        return await archive.quarantine.accept(DEFAULT_ORGANIZATION, entry_id, wanted)
+        return await _witnessed(
+            archive,
+            Action.CHANGE,
+            entry_id,
+            {"settled": "accepted", **wanted},
+            lambda: archive.quarantine.accept(DEFAULT_ORGANIZATION, entry_id, wanted),
+        )
 
     outcome = with_archive(loaded, run)
     if as_json:
@@ -116,7 +127,13 @@ def discard(
     """Let go of the object; the sweep removes its bytes after the grace period."""
 
     async def run(archive: Archive) -> None:
-        await archive.quarantine.discard(DEFAULT_ORGANIZATION, entry_id, reason)
+        await _witnessed(
+            archive,
+            Action.CHANGE,
+            entry_id,
+            {"settled": "discarded", "why": reason},
+            lambda: archive.quarantine.discard(DEFAULT_ORGANIZATION, entry_id, reason),
+        )
 
     with_archive(loaded, run)
     if as_json:
@@ -136,7 +153,13 @@ def export(
     """Write the object as it was received to a file, which must not exist yet."""
 
     async def run(archive: Archive) -> int:
-        pieces = await archive.quarantine.content(DEFAULT_ORGANIZATION, entry_id)
+        pieces = await _witnessed(
+            archive,
+            Action.EXPORT,
+            entry_id,
+            {"file": str(target)},
+            lambda: archive.quarantine.content(DEFAULT_ORGANIZATION, entry_id),
+        )
         written = 0
         # A file for its owner alone: it holds a patient's data.
         descriptor = (
@@ -158,6 +181,14 @@ def export(
     if str(target) != "-":
         told = {"id": entry_id, "file": str(target), "bytes": written}
         typer.echo(orjson.dumps(told) if as_json else f"{format_bytes(written)} written to {target}.")
+
+
+async def _witnessed(
+    archive: Archive, action: Action, entry_id: int, details: Details, doing: Callable[[], Awaitable[T]]
+) -> T:
+    return await witnessed(
+        archive.database, operator(), action, "quarantine", str(entry_id), details=details, doing=doing
+    )
 
 
 def _state(text: str) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,10 @@ import typer
 
 from isocenter.cli.flags import with_settings
 from isocenter.cli.opened import DEFAULT_ORGANIZATION, with_archive
+from isocenter.cli.witness import operator, witnessed
+from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
+from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -50,8 +54,16 @@ def check(
     """Every row has its object, every object its row, hashes and counters agree. Exit code 1 when not."""
 
     async def run(archive: Archive) -> CheckReport:
-        return await archive.check.run(
-            DEFAULT_ORGANIZATION, verify_hashes=hashes, repair=repair, adopt_orphans=adopt_orphans
+        def checking() -> Awaitable[CheckReport]:
+            return archive.check.run(
+                DEFAULT_ORGANIZATION, verify_hashes=hashes, repair=repair, adopt_orphans=adopt_orphans
+            )
+
+        if not (repair or adopt_orphans):
+            return await checking()
+        told = {"repair": repair, "adopt_orphans": adopt_orphans}
+        return await witnessed(
+            archive.database, operator(), Action.CHANGE, "storage", details=told, doing=checking
         )
 
     report = with_archive(loaded, run)
@@ -77,6 +89,32 @@ def sweep(loaded: LoadedSettings, as_json: Json = False) -> None:
     else:
         freed = format_bytes(report.removed_bytes)
         typer.echo(f"{report.examined} objects looked at, {report.removed} removed ({freed}).")
+
+
+@app.command()
+@with_settings
+def encrypt(loaded: LoadedSettings) -> None:
+    """Encrypt what was stored before encryption was switched on; may be stopped and run again."""
+
+    async def run(archive: Archive) -> tuple[int, int]:
+        from isocenter.platform.storage.encrypted import EncryptedStore
+
+        if not isinstance(archive.store, EncryptedStore) or archive.settings.encryption == "off":
+            raise InvalidInput(
+                "Encryption is off.", code="encryption-off", remedy="Run this with --encryption on."
+            )
+        count = left = 0
+        async for info in archive.store.plain_objects():
+            try:
+                count += await archive.store.encrypt(info.key, archive.ingest.spool.new_path())
+            except InvalidInput:
+                left += 1  # no organisation's
+        return count, left
+
+    count, left = with_archive(loaded, run)
+    typer.echo(
+        f"{count} objects encrypted." + (f" {left} of no organisation were left plain." if left else "")
+    )
 
 
 def _told(report: CheckReport) -> str:

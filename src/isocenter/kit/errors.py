@@ -8,6 +8,7 @@
      ├─ Unauthenticated     nobody knows who is asking
      ├─ TooLarge            over a limit that the operator has set
      ├─ Unsupported         the standard allows it, this server does not do it
+     ├─ RateLimited         too many attempts: come back in ``retry_after_s``
      ├─ Busy                a bounded queue or budget is full: come back in ``retry_after_s``
      ├─ Unavailable         the database or the object store cannot be reached: come back later
      ├─ OutOfSpace          no room left to keep anything more
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     TOO_LARGE = "too-large"
     UNSUPPORTED = "unsupported"
+    RATE_LIMITED = "rate-limited"
     BUSY = "busy"
     UNAVAILABLE = "unavailable"
     OUT_OF_SPACE = "out-of-space"
@@ -92,6 +94,11 @@ class TooLarge(IsocenterError):
 class Unsupported(IsocenterError):
     kind = Kind.UNSUPPORTED
     default_code = "unsupported"
+
+
+class RateLimited(IsocenterError):
+    kind = Kind.RATE_LIMITED
+    default_code = "too-many-attempts"
 
 
 class Busy(IsocenterError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from isocenter.cli.doctor import clock, machine, ports, services
+from isocenter.cli.doctor import certificates, clock, machine, ports, services
 from isocenter.cli.doctor.findings import Check, Finding, Verdict, bad
 from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
@@ -23,7 +23,7 @@ CHECKS: tuple[Check, ...] = (
     ports.ports,
     services.database,
     services.storage,
-    services.certificate,
+    certificates.certificates,
     clock.clock,
 )
 

@@ -1,17 +1,18 @@
-"""Checks of what Isocenter stands on: the database, the object store, the certificate."""
+"""Checks of what Isocenter stands on: the database and the object store."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from isocenter.cli.doctor.findings import Finding, bad, good, unknown
+from isocenter.cli.doctor.findings import Finding, Verdict, bad, good, unknown
 from isocenter.cli.doctor.machine import folder_finding, nearest_existing
 from isocenter.kit.errors import IsocenterError
+from isocenter.platform.db import open_database
+from isocenter.platform.db.row_security import RowSecurity, find_row_security
 from isocenter.platform.settings import Settings
 from isocenter.platform.settings.model import shown
 from isocenter.platform.storage.interface import StoreHealth
@@ -44,7 +45,39 @@ def database(settings: Settings) -> Iterator[Finding]:
         if unreachable:
             yield bad("database", unreachable, "Start PostgreSQL, or correct --database-url.")
             return
-    yield _migrations(url)
+    migrated = _migrations(url)
+    yield migrated
+    if migrated.verdict is Verdict.GOOD and not url.startswith("sqlite:///"):
+        yield _row_security(url)
+
+
+def _row_security(url: str) -> Finding:
+    async def ask() -> RowSecurity:
+        opened = await open_database(url, migrate=False)
+        try:
+            return await opened.read_across(find_row_security)
+        finally:
+            await opened.close()
+
+    name = "organisations"
+    try:
+        found = asyncio.run(ask())
+    except IsocenterError as error:
+        return bad(name, error.detail, error.remedy)
+    if found.bypasses:
+        return bad(
+            name,
+            f"The database role {found.role} is a superuser or has BYPASSRLS: row-level security does not "
+            "hold for it, and a mistake in a statement could show one organisation another's data.",
+            "Work under an ordinary role; docs/postgresql.md has the SQL that makes it.",
+        )
+    if found.unprotected:
+        return bad(
+            name,
+            f"Row-level security is off on {', '.join(found.unprotected)}.",
+            "Somebody changed the tables: restore ENABLE and FORCE ROW LEVEL SECURITY on them.",
+        )
+    return good(name, f"Row-level security keeps the role {found.role} to one organisation at a time.")
 
 
 def _migrations(url: str) -> Finding:
@@ -141,27 +174,3 @@ async def _health(settings: Settings) -> StoreHealth:
         return await store.health()
     finally:
         await store.close()
-
-
-def certificate(settings: Settings) -> Iterator[Finding]:
-    if not settings.dicom_tls_cert:
-        return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.dicom_tls_cert, settings.dicom_tls_key or None)
-        if settings.dicom_tls_ca:
-            context.load_verify_locations(settings.dicom_tls_ca)
-    except ssl.SSLError as error:
-        yield bad(
-            "DICOM TLS",
-            f"The certificate, key or authorities cannot be used ({error.reason or error}).",
-            "All three are PEM files, and the key must belong to the certificate.",
-        )
-    except OSError as error:
-        yield bad(
-            "DICOM TLS",
-            f"The certificate, key or authorities cannot be read ({error.strerror}).",
-            "Check the paths in dicom_tls_cert, dicom_tls_key and dicom_tls_ca and who may read them.",
-        )
-    else:
-        yield good("DICOM TLS", "The certificate and its key fit together.")

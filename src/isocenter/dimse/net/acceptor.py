@@ -101,10 +101,11 @@ class ServerConnection(Connection):
     # ---- transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        tls = transport.get_extra_info("ssl_object") is not None
+        tls = transport.get_extra_info("ssl_object")
         certificate = transport.get_extra_info("peercert") if tls else None
+        der = tls.getpeercert(binary_form=True) if tls else None
         super().connection_made(transport)
-        self._peer = Peer(*self.peer_address(), certificate or None, tls)
+        self._peer = Peer(*self.peer_address(), certificate or None, tls is not None, der or b"")
         if not self._server.connected(self):
             self.cut("too many connections")
 
@@ -241,6 +242,7 @@ class ServerConnection(Connection):
             started_at=self._server.clock.now(),
             extended_negotiations=proposed.extended_negotiations,
             common_extended_negotiations=proposed.common_extended_negotiations,
+            grant=verdict.grant,
         )
         self._performer = Performer(
             self,

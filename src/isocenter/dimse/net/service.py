@@ -52,24 +52,28 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of the wire. ``certificate`` as ``SSLSocket.getpeercert()`` gives it."""
+    """Who is at the other end of the wire. ``certificate`` as ``SSLSocket.getpeercert()`` gives it, and
+    ``certificate_der`` as it came; both only of one that the server asked for."""
 
     host: str
     port: int
     certificate: Mapping[str, Any] | None = None
     tls: bool = False
+    certificate_der: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
     """``contexts`` answers each proposed one (see ``protocol.negotiation.negotiate``). The window is what
-    we let the requestor keep open; it is cut to what was asked for and to the server's own bound."""
+    we let the requestor keep open; it is cut to what was asked for and to the server's own bound.
+    ``grant``: whatever the service wants to find again in ``AssociationInfo``."""
 
     contexts: tuple[NegotiatedContext, ...]
     roles: tuple[RoleSelection, ...] = ()
     user_identity_response: bytes | None = None
     asynchronous_operations_window: AsynchronousOperationsWindow | None = None
     extended_negotiations: tuple[ExtendedNegotiation, ...] = ()
+    grant: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class AssociationInfo:
     started_at: datetime
     extended_negotiations: tuple[ExtendedNegotiation, ...] = ()
     common_extended_negotiations: tuple[CommonExtendedNegotiation, ...] = ()
+    grant: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted, json_media_type, json_stream, primed
 from isocenter.doors.dicomweb.media_types import MULTIPART_RELATED, OCTET_STREAM, MediaType, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
+from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.frames import read_frame
@@ -62,12 +63,14 @@ class MetadataTransaction:
     async def metadata(self, request: Request) -> Response:
         media_type = json_media_type(accepted(request))
         instances = await self._find(request)
+        tell(request, {"part": "metadata", "objects": len(instances)})
         pieces = await primed(self._objects(request, instances))
         return json_stream(request, pieces, media_type)
 
     async def bulk_data(self, request: Request) -> Response:
         path = request.path_params
         (instance,) = await self._find(request)
+        tell(request, {"part": "bulkdata", "path": path["path"]})
         where = _bulk_path(path["path"])
         value = await find_bulk_value(self._services.store, instance, where)
         ranges = parse_accept(accepted(request))

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from isocenter.doors.dicomweb.answers import accepted, primed
 from isocenter.doors.dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
+from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.retrieve import StoredInstance, find_instances, stream_bytes
@@ -35,6 +36,7 @@ class RetrieveTransaction:
             path.get("series", ""),
             path.get("instance", ""),
         )
+        tell(request, {"part": "objects", "objects": len(instances)})
         chosen = _choose(ranges, instances)
         if chosen.type == DICOM:
             return await self._alone(request, instances[0])

@@ -15,7 +15,8 @@ from isocenter.doors.dicomweb.metadata import MetadataTransaction
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
-from isocenter.doors.http.gate import Gate, declare
+from isocenter.doors.dicomweb.witness import witnessed
+from isocenter.doors.http.gate import declare
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
 from isocenter.platform.security import Permission
@@ -42,7 +43,7 @@ def dicomweb_door(services: HttpServices) -> Router:
     deleting = DeleteTransaction(services)
 
     def route(path: str, **by_method: Guarded) -> Route:
-        return _route(path, services.gate, by_method)
+        return _route(path, services, by_method)
 
     def searching(endpoint: Endpoint) -> Guarded:
         return Permission.STUDIES_SEARCH, endpoint
@@ -70,7 +71,7 @@ def dicomweb_door(services: HttpServices) -> Router:
     return Router(routes, redirect_slashes=False)
 
 
-def _route(path: str, gate: Gate, by_method: dict[str, Guarded]) -> Route:
+def _route(path: str, services: HttpServices, by_method: dict[str, Guarded]) -> Route:
     """One route per path, so that a wrong method is told all the right ones."""
     if "GET" in by_method:
         by_method["HEAD"] = by_method["GET"]
@@ -81,8 +82,8 @@ def _route(path: str, gate: Gate, by_method: dict[str, Guarded]) -> Route:
         if found is None:
             raise MethodNotAllowed(request.method, allowed)
         permission, answer = found
-        await gate.admit(request, permission)
-        return await answer(request)
+        await services.gate.admit(request, permission)
+        return await witnessed(services.recorder, request, permission, answer)
 
     route = Route(path, endpoint)
     route.methods = None  # all: the endpoint itself refuses

@@ -12,6 +12,7 @@ from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted, json_media_type, json_response, json_stream
 from isocenter.doors.dicomweb.search_request import search_request, unsupported_warning
+from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.query import Match, Page, Search
@@ -60,6 +61,7 @@ class SearchTransaction:
         if search.unsupported:
             warnings.append(unsupported_warning(map(_name, search.unsupported)))
         page = await search.page()
+        tell(request, {"answers": len(page.matches)})
         headers = self._headers(request, warnings, page, asked.query.limit)
         retrieve_line = self._addresses.retrieve_lines(request)
         if len(page.matches) <= _PIECE:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from isocenter.dicom.dictionary import keyword_of, tag_of, vr_of
+from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.features.archive.attributes import ATTRIBUTES, Level
 from isocenter.features.archive.query import Query
 from isocenter.kit.errors import InvalidInput
@@ -147,7 +148,8 @@ def search_request(
     for tag, uid in fixed.items():
         asked = found.matches.get(tag)
         if asked and uid not in asked.split("\\"):
-            raise InvalidInput(
+            raise InvalidParameter(
+                keyword_of(tag),
                 f"{keyword_of(tag)} differs from the one in the address.",
                 code="contradicting-parameters",
                 remedy="Leave it out of the query string.",
@@ -195,18 +197,17 @@ def _tags(parameter: str, path: str) -> tuple[int, ...]:
         return tuple(tag_of(part) for part in path.split("."))
     except InvalidInput as error:
         where = "includefield: " if parameter == "includefield" else ""
-        raise InvalidInput(
-            f"{where}{error.detail}".rstrip(".") + ".", code=error.code, remedy=error.remedy
-        ) from None
+        what = f"{where}{error.detail}".rstrip(".") + "."
+        raise InvalidParameter(parameter, what, code=error.code, remedy=error.remedy) from None
 
 
 def _unsigned(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= _INTEGER_DIGITS_MAX):
-        raise InvalidInput(f"{name} is not a number from 0 to 999999999.", code="invalid-parameter")
+        raise InvalidParameter(name, f"{name} is not a number from 0 to 999999999.")
     return int(value)
 
 
 def _truth(name: str, value: str) -> bool:
     if value.lower() not in {"true", "false"}:
-        raise InvalidInput(f"{name} is neither true nor false.", code="invalid-parameter")
+        raise InvalidParameter(name, f"{name} is neither true nor false.")
     return value.lower() == "true"

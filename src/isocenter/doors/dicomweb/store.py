@@ -24,6 +24,7 @@ from isocenter.doors.dicomweb.media_types import (
 )
 from isocenter.doors.dicomweb.multipart import MalformedMultipart, MultipartReader, PartBegins, PartData
 from isocenter.doors.dicomweb.store_response import StoreResponse
+from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import UnsupportedMediaType
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.committer import BatchRefused
@@ -69,6 +70,7 @@ class StoreTransaction:
         response = StoreResponse(self._addresses, request)
         await self._file(received, request, response)
         response.log_refusals(client)
+        tell(request, response.told())
         return Response(response.json(), response.status, media_type=media_type)
 
     async def _file(self, received: list[Received | None], request: Request, response: StoreResponse) -> None:

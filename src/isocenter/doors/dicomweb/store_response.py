@@ -91,6 +91,20 @@ class StoreResponse:
         self._codes["empty-part"] += 1
         self._other.append(_failure(_CANNOT_UNDERSTAND, "The part is empty."))
 
+    def told(self) -> dict[str, str | int]:
+        """What the audit trail hears: how many, and of which studies."""
+        studies = sorted(self._studies)
+        told: dict[str, str | int] = {
+            "stored": len(self._referenced),
+            "refused": len(self._failed) + len(self._other),
+            "study": studies[0] if studies else "",
+        }
+        if len(studies) > 1:
+            told |= {"studies": len(studies), "study_uids": " ".join(studies)}
+        if self._codes:
+            told["codes"] = ",".join(f"{code}:{count}" for code, count in self._codes.most_common())
+        return told
+
     def log_refusals(self, peer: str) -> None:
         """One line for the request, however many objects were refused."""
         if self._failed or self._other:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, FastAPI
@@ -17,8 +18,15 @@ from starlette.types import ASGIApp
 from isocenter.doors.http.frame import Frame
 from isocenter.doors.http.gate import public
 from isocenter.doors.http.health import health_routes
+from isocenter.doors.http.problem_pages import problem_page_routes
+from isocenter.doors.http.proxies import TrustedProxies
+from isocenter.doors.http.refusals import InvalidFields
 from isocenter.doors.http.services import HttpServices
-from isocenter.kit.errors import InvalidInput
+
+_PROBLEM: dict[str, Any] = {
+    "description": "A problem document (RFC 9457); its type leads to a page about its code.",
+    "content": {"application/problem+json": {}},
+}
 
 
 def create_app(
@@ -40,17 +48,25 @@ def create_app(
         openapi_url="/api/openapi.json",
         docs_url=None,  # both pages load scripts from a foreign host, which our content policy forbids
         redoc_url=None,
+        responses={"default": _PROBLEM},
     )
     app.router.redirect_slashes = False  # a redirected POST would send its objects twice
     app.router.routes[:0] = [Mount(path, app=door) for path, door in mounts.items()]
-    app.router.routes.extend([*health_routes(services), public(Route("/", _start(tuple(mounts))))])
+    app.router.routes.extend(
+        [*health_routes(services), *problem_page_routes(), public(Route("/", _start(tuple(mounts))))]
+    )
     for router in routers:
         app.include_router(router)
     app.add_exception_handler(HTTPException, _reraise)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_middleware(
-        Frame, limits=services.limits, clock=services.clock, object_prefixes=tuple(object_prefixes)
+        Frame,
+        limits=services.limits,
+        policy=services.policy,
+        clock=services.clock,
+        object_prefixes=tuple(object_prefixes),
     )
+    app.add_middleware(TrustedProxies, proxies=services.trusted_proxies)
     return app
 
 
@@ -60,12 +76,8 @@ async def _reraise(_: Request, error: Exception) -> Response:
 
 
 async def _invalid_parameters(_: Request, error: Exception) -> Response:
-    """Names the fields, never their values: those may be a patient's."""
     assert isinstance(error, RequestValidationError)
-    places = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
-    raise InvalidInput(
-        "The request's parameters are not valid: " + "; ".join(places), code="invalid-parameters"
-    ) from None
+    raise InvalidFields(error.errors()) from None
 
 
 def _start(doors: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
@@ -75,6 +87,7 @@ def _start(doors: tuple[str, ...]) -> Callable[[Request], Awaitable[Response]]:
             "version": version("isocenter"),
             "doors": list(doors),
             "api": "/api/openapi.json",
+            "problems": "/problems",
             "health": ["/health/live", "/health/ready"],
         }
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
+from isocenter.doors.http.witness import Witness
 from isocenter.features.archive.changes import read_changes
 from isocenter.platform.db import Database
-from isocenter.platform.security import Permission, Subject
+from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 5000
 
@@ -35,18 +36,24 @@ class ChangesModel(BaseModel):
     done: bool
 
 
-def changes_router(database: Database, gate: Gate) -> APIRouter:
+def changes_router(database: Database, gate: Gate, recorder: Recorder | None = None) -> APIRouter:
     """The route over the subject's own change feed."""
     router = APIRouter(prefix="/api/v1/changes", tags=["changes"])
     reads = gate.needs(Permission.CHANGES_READ)
+    witness = Witness(recorder or NoRecorder(), "changes")
 
     @router.get("")
     async def list_changes(
+        request: Request,
+        *,
         after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 1000,
         subject: Subject = reads,
     ) -> ChangesModel:
-        changes = await read_changes(database, subject.organization_id, after=after, limit=limit)
+        async with witness.of(request, Action.READ) as told:
+            told |= {"after": after, "limit": limit}
+            changes = await read_changes(database, subject.organization_id, after=after, limit=limit)
+            told["changes"] = len(changes)
         return ChangesModel(
             changes=[
                 ChangeModel(

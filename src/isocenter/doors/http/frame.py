@@ -20,37 +20,37 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from isocenter.doors.http.guards import HttpPolicy, guarded, preflight
 from isocenter.doors.http.problems import problem
 from isocenter.doors.http.refusals import BodyTooLarge, MethodNotAllowed, NoSuchPage, RequestTimeout
 from isocenter.doors.http.services import HttpLimits
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import InternalError, InvalidInput, IsocenterError, Unauthenticated, Unavailable
+from isocenter.platform.telemetry.privacy import logged_path
 
 log = structlog.get_logger("isocenter.http")
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_PATH_CHARS_MAX = 300
 _CLIENT_CLOSED = 499  # nginx's number for the log line; nobody receives it
 _STACK_FRAMES_MAX = 20
 _LINGER_S = 2.0
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-
-# Answers hold patient data: no cache may keep them and no page may embed them (OWASP REST security).
-_SECURITY = {
-    b"cache-control": b"no-store",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-}
 
 
 class Frame:
     """``object_prefixes`` are the paths under which a body may be as large as its objects are."""
 
     def __init__(
-        self, app: ASGIApp, *, limits: HttpLimits, clock: Clock, object_prefixes: Sequence[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        limits: HttpLimits,
+        policy: HttpPolicy,
+        clock: Clock,
+        object_prefixes: Sequence[str] = (),
     ) -> None:
         self._app = app
+        self._policy = policy
         self._limits = limits
         self._clock = clock
         self._object_prefixes = tuple(object_prefixes)
@@ -59,11 +59,22 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._limits, self._bytes_max(scope))
+        exchange = _Exchange(
+            scope,
+            receive,
+            send,
+            limits=self._limits,
+            policy=self._policy,
+            bytes_max=self._bytes_max(scope),
+        )
         started_s = self._clock.monotonic_s()
         try:
+            self._policy.check(scope)
             exchange.check_declared_length()
-            await self._app(scope, exchange.receive, exchange.send)
+            if self._policy.is_preflight(scope):
+                await exchange.answer_preflight()
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:  # the server is ending and has waited for as long as it may
             await exchange.fail(
                 Unavailable("The server is being stopped.", code="stopping", remedy="Try again in a moment."),
@@ -87,6 +98,7 @@ class _Exchange:
         "_body_complete",
         "_bytes_max",
         "_limits",
+        "_policy",
         "_receive",
         "_received_bytes",
         "_scope",
@@ -97,8 +109,16 @@ class _Exchange:
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, limits: HttpLimits, bytes_max: int | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        limits: HttpLimits,
+        policy: HttpPolicy,
+        bytes_max: int | None,
     ) -> None:
+        self._policy = policy
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -136,14 +156,17 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = list(message.get("headers", ()))
-            present = {name for name, _ in headers}
-            headers.extend(pair for pair in _SECURITY.items() if pair[0] not in present)
+            headers = guarded(message.get("headers", ()), encrypted=self._scope["scheme"] == "https")
+            headers.extend(self._policy.cross_origin(self._scope))
             headers.append((b"x-trace-id", self.trace_id.encode()))
             message["headers"] = headers
         else:
             self._sent_bytes += len(message.get("body", b""))
         await self._send(message)
+
+    async def answer_preflight(self) -> None:
+        await self.send({"type": "http.response.start", "status": 204, "headers": preflight()})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def fail(self, error: Exception, *, linger: bool = True) -> None:
         if isinstance(error, ClientDisconnect):
@@ -158,7 +181,8 @@ class _Exchange:
                 stack="".join(traceback.format_tb(error.__traceback__)[-_STACK_FRAMES_MAX:]),
             )
         else:
-            log.info("http.problem", trace_id=self.trace_id, code=typed.code, detail=typed.detail)
+            # Not its detail, which quotes what the client sent: the client has it, with the trace id.
+            log.info("http.problem", trace_id=self.trace_id, code=typed.code)
         if self._status:
             # Too late for a status: returning now makes the server cut the connection, so that the client
             # sees an incomplete answer instead of a wrong one.
@@ -189,7 +213,7 @@ class _Exchange:
         log.info(
             "http.request",
             method=self._scope["method"],
-            path=self._scope["path"][:_PATH_CHARS_MAX],
+            path=logged_path(self._scope["path"]),
             status=self._status,
             ms=round(duration_s * 1000, 2),
             received_bytes=self._received_bytes,

@@ -133,9 +133,12 @@ class Gate:
             if self._anybody is not None:
                 return self._anybody
             raise NobodyKnown
-        return await self._authenticator.subject_of(authorization, client_address(request))
+        try:
+            return await self._authenticator.subject_of(authorization, client_address(request))
+        except Unauthenticated:
+            raise NobodyKnown from None
 
 
 def client_address(request: Request) -> str:
-    """Where the request came from; the proxy in front of us where there is one (uvicorn has settled that)."""
+    """Where the request came from; where a trusted proxy stands in between, what it says (proxies.py)."""
     return request.client.host if request.client else ""

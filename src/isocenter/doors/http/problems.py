@@ -2,7 +2,8 @@
 
 A raise site never decides about the wire; it raises a typed error of ``kit.errors`` and this module
 says it in HTTP. What a user reads: ``title`` (the status in words), ``detail`` (what happened), ``remedy``
-(what to do), ``code`` (stable, for programs), ``trace_id`` (to find the log line).
+(what to do), ``code`` (stable, for programs), ``trace_id`` (to find the log line), ``type`` (a page about the
+code), ``errors`` (each field: a JSON pointer into the body, RFC 6901, or a parameter's name; never a value).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 from isocenter.kit.errors import IsocenterError, Kind
 
 MEDIA_TYPE = "application/problem+json"
-_TYPE_PREFIX = "urn:isocenter:problem:"
+_TYPE_PREFIX = "/problems/"  # docs/problems, served by problem_pages.py
 _RETRY_AFTER_DEFAULT_S = 5
 
 
@@ -37,6 +38,8 @@ def http_status(kind: Kind) -> int:  # noqa: PLR0911 - one line per kind, proved
             return 413
         case Kind.UNSUPPORTED:
             return 501
+        case Kind.RATE_LIMITED:
+            return 429
         case Kind.BUSY | Kind.UNAVAILABLE | Kind.OUT_OF_SPACE:
             # A full disk is 503 too (PS3.18 Table 8.5-1 knows no 507): the sender keeps what it has.
             return 503
@@ -45,12 +48,15 @@ def http_status(kind: Kind) -> int:  # noqa: PLR0911 - one line per kind, proved
     assert_never(kind)
 
 
-# RFC 9110 says more with these than 501 does; the raise site names the case, this table the status.
+# RFC 9110 says more with these; the raise site names the case, this table the status. 422 is a request that
+# can be read and whose contents break a rule of the domain.
 _STATUS_BY_CODE = {
     "method-not-allowed": 405,
     "not-acceptable": 406,
     "request-timeout": 408,
+    "url-too-long": 414,
     "unsupported-media-type": 415,
+    "correction-failed": 422,
     "headers-too-large": 431,
 }
 
@@ -72,10 +78,12 @@ def problem(error: IsocenterError, trace_id: str, *, instance: str = "") -> tupl
     }
     if error.remedy:
         document["remedy"] = error.remedy
+    if places := getattr(error, "errors", None):
+        document["errors"] = places
     if instance:
         document["instance"] = instance
     headers = {"content-type": MEDIA_TYPE}
-    if status == 503:
+    if status in {429, 503}:
         headers["retry-after"] = str(error.retry_after_s or _RETRY_AFTER_DEFAULT_S)
     if extra := getattr(error, "headers", None):
         headers.update(_lowered(extra))

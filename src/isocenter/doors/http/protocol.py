@@ -11,10 +11,14 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from isocenter.doors.http.guards import guarded
 from isocenter.doors.http.problems import problem
 from isocenter.kit.errors import InvalidInput, IsocenterError, TooLarge
+
+log = structlog.get_logger("isocenter.http")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -80,17 +84,31 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_arrived()
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's own refusal of what is no HTTP; its words are for its log."""
+        self._refuse(
+            InvalidInput(
+                "The request cannot be read as HTTP/1.1.",
+                code="malformed-request",
+                remedy="Check that the port is right, and whether it speaks TLS.",
+            )
+        )
+
     def _refuse(self, error: IsocenterError) -> None:
         self._head_arrived()
-        status, headers, body = problem(error, secrets.token_hex(16))
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        trace_id = secrets.token_hex(16)
+        status, headers, body = problem(error, trace_id)
+        log.info("http.problem", trace_id=trace_id, code=error.code, detail=error.detail)
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        encrypted = self.transport.get_extra_info("ssl_object") is not None
+        lines += [name + b": " + value for name, value in guarded(pairs, encrypted=encrypted)]
         lines += [
-            f"content-length: {len(body)}",
-            "x-content-type-options: nosniff",
-            "connection: close",
-            "",
-            "",
+            f"x-trace-id: {trace_id}".encode(),
+            f"content-length: {len(body)}".encode(),
+            b"connection: close",
+            b"",
+            b"",
         ]
-        self.transport.write("\r\n".join(lines).encode() + body)
+        self.transport.write(b"\r\n".join(lines) + body)
         self.transport.close()

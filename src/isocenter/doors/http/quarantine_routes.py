@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
+from isocenter.doors.http.filenames import attachment
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
+from isocenter.doors.http.witness import Witness
 from isocenter.features.archive.entry import Outcome
 from isocenter.features.archive.quarantine import Quarantine, Quarantined
-from isocenter.platform.security import Permission, Subject
+from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 1000
 _EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -76,52 +78,71 @@ class OutcomeModel(BaseModel):
     sop_instance_uid: str
 
 
-def quarantine_router(quarantine: Quarantine, gate: Gate) -> APIRouter:
+def quarantine_router(quarantine: Quarantine, gate: Gate, recorder: Recorder | None = None) -> APIRouter:
     """The routes over the subject's own quarantine."""
+    witness = Witness(recorder or NoRecorder(), "quarantine")
     router = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
     reads, settles = gate.needs(Permission.QUARANTINE_READ), gate.needs(Permission.QUARANTINE_SETTLE)
 
     @router.get("")
     async def list_entries(
+        request: Request,
+        *,
         state: Literal["waiting", "accepted", "discarded"] = "waiting",
         after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 100,
         subject: Subject = reads,
     ) -> EntriesModel:
-        entries = await quarantine.list(subject.organization_id, state=state, after=after, limit=limit)
-        return EntriesModel(
-            entries=[entry_model(entry) for entry in entries],
-            waiting=await quarantine.count(subject.organization_id),
-            next_after=entries[-1].id if len(entries) == limit else None,
-        )
+        async with witness.of(request, Action.READ) as told:
+            entries = await quarantine.list(subject.organization_id, state=state, after=after, limit=limit)
+            told["entries"] = len(entries)
+            return EntriesModel(
+                entries=[entry_model(entry) for entry in entries],
+                waiting=await quarantine.count(subject.organization_id),
+                next_after=entries[-1].id if len(entries) == limit else None,
+            )
 
     @router.get("/{entry_id}")
-    async def get_entry(entry_id: _EntryId, subject: Subject = reads) -> EntryModel:
-        return entry_model(await quarantine.get(subject.organization_id, entry_id))
+    async def get_entry(request: Request, entry_id: _EntryId, subject: Subject = reads) -> EntryModel:
+        async with witness.of(request, Action.READ, str(entry_id)):
+            return entry_model(await quarantine.get(subject.organization_id, entry_id))
 
     @router.get("/{entry_id}/content", response_class=StreamingResponse)
-    async def get_content(entry_id: _EntryId, subject: Subject = reads) -> StreamingResponse:
-        entry = await quarantine.get(subject.organization_id, entry_id)
-        pieces = await quarantine.content(subject.organization_id, entry_id)
-        first = await anext(pieces, b"")  # what is wrong with the store shows before the answer begins
+    async def get_content(
+        request: Request, entry_id: _EntryId, subject: Subject = reads
+    ) -> StreamingResponse:
+        async with witness.of(request, Action.READ, str(entry_id)) as told:
+            entry = await quarantine.get(subject.organization_id, entry_id)
+            told["bytes"] = entry.size
+            pieces = await quarantine.content(subject.organization_id, entry_id)
+            first = await anext(pieces, b"")  # what is wrong with the store shows before the answer begins
         return StreamingResponse(
             _following(first, pieces),
             media_type="application/dicom",
             headers={
                 "content-length": str(entry.size),
-                "content-disposition": f'attachment; filename="quarantine-{entry_id}.dcm"',
+                "content-disposition": attachment(f"quarantine-{entry_id}.dcm"),
             },
         )
 
     @router.post("/{entry_id}/accept")
-    async def accept(entry_id: _EntryId, request: AcceptModel, subject: Subject = settles) -> OutcomeModel:
-        outcome = await quarantine.accept(subject.organization_id, entry_id, request.corrections)
-        return outcome_model(outcome)
+    async def accept(
+        request: Request, entry_id: _EntryId, asked: AcceptModel, subject: Subject = settles
+    ) -> OutcomeModel:
+        async with witness.of(request, Action.CHANGE, str(entry_id), durable=True) as told:
+            told |= {"settled": "accepted", **asked.corrections}
+            outcome = await quarantine.accept(subject.organization_id, entry_id, asked.corrections)
+            told["study"] = outcome.study_instance_uid
+            return outcome_model(outcome)
 
     @router.post("/{entry_id}/discard")
-    async def discard(entry_id: _EntryId, request: DiscardModel, subject: Subject = settles) -> EntryModel:
-        await quarantine.discard(subject.organization_id, entry_id, request.reason)
-        return entry_model(await quarantine.get(subject.organization_id, entry_id))
+    async def discard(
+        request: Request, entry_id: _EntryId, asked: DiscardModel, subject: Subject = settles
+    ) -> EntryModel:
+        async with witness.of(request, Action.CHANGE, str(entry_id), durable=True) as told:
+            told |= {"settled": "discarded", "why": asked.reason}
+            await quarantine.discard(subject.organization_id, entry_id, asked.reason)
+            return entry_model(await quarantine.get(subject.organization_id, entry_id))
 
     return router
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.guards import HttpPolicy
+from isocenter.doors.http.proxies import Network
 from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
+from isocenter.platform.security import NoRecorder, Recorder
 from isocenter.platform.storage.interface import ObjectStore
 
 
@@ -38,4 +41,7 @@ class HttpServices:
     gate: Gate
     public_url: str = ""
     limits: HttpLimits = field(default_factory=HttpLimits)
+    policy: HttpPolicy = field(default_factory=HttpPolicy)
+    trusted_proxies: tuple[Network, ...] = ()
     clock: Clock = field(default_factory=SystemClock)
+    recorder: Recorder = field(default_factory=NoRecorder)

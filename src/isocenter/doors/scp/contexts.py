@@ -28,6 +28,7 @@ from isocenter.dicom.transfer_syntaxes import (
 )
 from isocenter.dimse.protocol.pdu import ContextResult, NegotiatedContext, ProposedContext
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation, RoleSelection
+from isocenter.features.ae_titles.entries import ALL_SERVICES, AeService
 
 FIND_SOP_CLASSES = frozenset({STUDY_ROOT_FIND, PATIENT_ROOT_FIND})
 
@@ -46,16 +47,31 @@ _COMBINED_DATETIME = 1  # byte of the extended negotiation, counted from 0
 
 
 def negotiate_contexts(
-    proposed: Iterable[ProposedContext], *, accept_unknown_sop_classes: bool
+    proposed: Iterable[ProposedContext],
+    *,
+    accept_unknown_sop_classes: bool,
+    services: frozenset[AeService] = ALL_SERVICES,
 ) -> tuple[NegotiatedContext, ...]:
-    """An answer to each proposed context, in the same order."""
+    """An answer to each proposed context, in the same order; of a service that is not among those granted
+    the user is refused (PS3.8 Table 9-18), not the SOP class."""
     return tuple(
         NegotiatedContext(
             context.context_id,
-            *_answer(context.abstract_syntax, context.transfer_syntaxes, accept_unknown_sop_classes),
+            *_granted_answer(
+                _answer(context.abstract_syntax, context.transfer_syntaxes, accept_unknown_sop_classes),
+                context.abstract_syntax,
+                services,
+            ),
         )
         for context in proposed
     )
+
+
+def service_of(sop_class_uid: str) -> AeService | None:
+    """The service that a SOP class which we serve belongs to; None for Verification."""
+    if sop_class_uid == VERIFICATION:
+        return None
+    return AeService.FIND if sop_class_uid in FIND_SOP_CLASSES else AeService.STORE
 
 
 def settle_roles(
@@ -100,6 +116,15 @@ def _is_served(sop_class_uid: str, accept_unknown_sop_classes: bool) -> bool:
     if is_storage_sop_class(sop_class_uid):
         return True
     return accept_unknown_sop_classes and sop_class_uid not in SERVICE_SOP_CLASSES
+
+
+def _granted_answer(
+    answer: tuple[ContextResult, str], abstract_syntax: str, services: frozenset[AeService]
+) -> tuple[ContextResult, str]:
+    result, syntax = answer
+    if result is ContextResult.ACCEPTANCE and service_of(abstract_syntax) not in {None, *services}:
+        return ContextResult.USER_REJECTION, syntax
+    return answer
 
 
 @lru_cache(maxsize=4096)

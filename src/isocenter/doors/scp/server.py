@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isocenter.dicom import dictionary
 from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.protocol.limits import Limits
+from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.service import DicomService
+from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database
+from isocenter.platform.security import NoRecorder, Recorder
 
 
 @dataclass(frozen=True, slots=True)
 class DicomServices:
-    """What the door stands on."""
+    """What the door stands on. Without ``verifier`` user identities are not looked at."""
 
     database: Database
     ingest: Ingest
     ae_titles: AeTitles
     clock: Clock
+    verifier: IdentityVerifier | None = None
+    recorder: Recorder = field(default_factory=NoRecorder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,6 @@ class DicomSettings:
     associations_max: int = 200
     operations_max: int = 16
     accept_unknown_sop_classes: bool = False
-    organization_id: int = 1
 
 
 def create_dicom_server(
@@ -51,10 +55,11 @@ def create_dicom_server(
     service = DicomService(
         database=services.database,
         ingest=services.ingest,
-        admission=services.ae_titles.admission(settings.organization_id),
-        organization_id=settings.organization_id,
+        admission=services.ae_titles.admission,
         ae_titles=frozenset({settings.ae_title, *settings.other_ae_titles}),
         accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
+        verifier=services.verifier,
+        witness=AssociationWitness(services.recorder, services.clock),
     )
     return DimseServer(
         service,

@@ -33,11 +33,15 @@ from isocenter.doors.scp.contexts import (
     settle_roles,
 )
 from isocenter.doors.scp.finding import find_answers
-from isocenter.doors.scp.identifiers import parse_identifier
+from isocenter.doors.scp.identifiers import Asked, parse_identifier
+from isocenter.doors.scp.identity import IdentityVerifier, narrowed
 from isocenter.doors.scp.statuses import answer_to_error
 from isocenter.doors.scp.storing import IngestSink
+from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.ae_titles.admission import Admission
-from isocenter.features.ae_titles.entries import RefusalReason
+from isocenter.features.ae_titles.callers import Caller, Grant
+from isocenter.features.ae_titles.certificates import peer_certificate
+from isocenter.features.ae_titles.entries import AeService, RefusalReason
 from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import Database
@@ -54,9 +58,10 @@ class _Door:
     database: Database
     ingest: Ingest
     admission: Admission
-    organization_id: int
     ae_titles: frozenset[str]
     accept_unknown_sop_classes: bool
+    witness: AssociationWitness
+    verifier: IdentityVerifier | None = None
 
 
 class DicomService(_Door):
@@ -65,37 +70,72 @@ class DicomService(_Door):
     __slots__ = ()
 
     async def admit(self, request: AssociateRequest, peer: Peer) -> Accept | Reject:
-        calling, called = request.calling_ae_title, request.called_ae_title
+        caller, called = _caller(request, peer), request.called_ae_title
         if called not in self.ae_titles:
-            self.admission.refuse(calling, peer.host, called, RefusalReason.CALLED_NOT_OURS)
+            self.admission.refuse(caller, called, RefusalReason.CALLED_NOT_OURS)
+            self.witness.refused(caller.ae_title, caller.host, called, RefusalReason.CALLED_NOT_OURS)
             return rejections.CALLED_AE_TITLE_NOT_RECOGNIZED
+        proposed = request.user_information
         try:
-            admitted = await self.admission.admits(calling, peer.host, called)
+            granted = await self.admission.admit(caller, called)
+            if granted is None:  # the same for whatever is wrong with it: nobody learns what is registered
+                self.witness.refused(
+                    caller.ae_title, caller.host, called, RefusalReason.CALLING_NOT_REGISTERED
+                )
+                return rejections.CALLING_AE_TITLE_NOT_RECOGNIZED
+            grant = await self._identified(granted, proposed.user_identity, called)
         except IsocenterError as error:
             log.warning("Nobody can be let in now", reason=error.detail, remedy=error.remedy)
             return rejections.TEMPORARY_CONGESTION
-        if not admitted:
-            return rejections.CALLING_AE_TITLE_NOT_RECOGNIZED
-        proposed = request.user_information
+        if grant is None:
+            return rejections.NO_REASON
         unknown = self.accept_unknown_sop_classes
         return Accept(
-            negotiate_contexts(request.contexts, accept_unknown_sop_classes=unknown),
+            negotiate_contexts(request.contexts, accept_unknown_sop_classes=unknown, services=grant.services),
             roles=settle_roles(proposed.roles, accept_unknown_sop_classes=unknown),
             user_identity_response=_identity_response(proposed.user_identity),
             asynchronous_operations_window=_WINDOW,
             extended_negotiations=settle_extended(proposed.extended_negotiations),
+            grant=grant,
         )
 
+    async def _identified(self, grant: Grant, identity: UserIdentity | None, called: str) -> Grant | None:
+        if self.verifier is None:
+            return grant
+        found = await narrowed(grant, identity, self.verifier)
+        if found is None:
+            self.admission.refuse(
+                grant.caller,
+                called,
+                RefusalReason.IDENTITY_NOT_ACCEPTED,
+                organization_id=grant.organization_id,
+            )
+            self.witness.refused(
+                grant.caller.ae_title,
+                grant.caller.host,
+                called,
+                RefusalReason.IDENTITY_NOT_ACCEPTED,
+                organization_id=grant.organization_id,
+            )
+        return found
+
     async def closed(self, association: AssociationInfo, outcome: Outcome) -> None:
-        """The network layer logs the association; nothing of ours outlives its operations."""
+        """The network layer logs the association."""
+        self.witness.closed(association)
 
     async def echo(self, association: AssociationInfo) -> Answer:
-        return Answer()
+        upheld = await self.admission.upholds(association.grant)
+        return Answer() if upheld else Answer(statuses.NOT_AUTHORIZED)
 
     def store(
         self, association: AssociationInfo, request: CStoreRequest, transfer_syntax_uid: str
     ) -> StoreSink:
-        return IngestSink(self.ingest, self.organization_id, association, request, transfer_syntax_uid)
+        if AeService.STORE not in association.grant.services:
+            self.witness.stored(association, "", "failed")
+            raise DimseFailure(statuses.NOT_AUTHORIZED)
+        return IngestSink(
+            self.ingest, self.admission, association, request, transfer_syntax_uid, witness=self.witness
+        )
 
     async def find(
         self,
@@ -108,6 +148,12 @@ class DicomService(_Door):
         if sop_class_uid not in FIND_SOP_CLASSES:
             raise DimseFailure(statuses.SOP_CLASS_NOT_SUPPORTED)
         extended = association.extended_negotiations
+        grant: Grant = association.grant
+        if not await self.admission.upholds(grant, AeService.FIND):
+            self.witness.found(association, None, 0, "not-authorized")
+            raise DimseFailure(statuses.NOT_AUTHORIZED)
+        asked: Asked | None = None
+        answered, reason = 0, "cancelled"
         try:
             asked = parse_identifier(
                 identifier,
@@ -116,26 +162,37 @@ class DicomService(_Door):
                 combined_datetime=asks_for_combined_datetime(extended, sop_class_uid),
             )
             answers = find_answers(
-                self.database, self.organization_id, asked, transfer_syntax_uid, association.called_ae_title
+                self.database, grant.organization_id, asked, transfer_syntax_uid, association.called_ae_title
             )
             async for answer in answers:
+                answered += 1
                 yield answer
-        except DimseFailure:
+            reason = ""
+        except DimseFailure as failure:
+            reason = failure.comment or f"status {failure.status:04X}"
             raise
         except IsocenterError as error:
+            reason = error.code
             log.warning(
                 "Query not answered",
                 calling_ae_title=association.calling_ae_title,
                 peer_host=association.peer_host,
-                reason=error.detail,
+                code=error.code,  # its detail quotes what was asked for
             )
             answer_to = answer_to_error(error)
             raise DimseFailure(answer_to.status, answer_to.comment) from error
+        finally:
+            self.witness.found(association, None if asked is None else asked.query, answered, reason)
+
+
+def _caller(request: AssociateRequest, peer: Peer) -> Caller:
+    shown = peer_certificate(peer.certificate_der, peer.certificate or {}) if peer.certificate_der else None
+    return Caller(request.calling_ae_title, peer.host, shown)
 
 
 def _identity_response(identity: UserIdentity | None) -> bytes | None:
-    """PS3.7 D.3.3.7.2: an empty response says that the identity was taken note of. Only AE titles decide
-    who may do what, so every identity is; for Kerberos we have no ticket to answer with."""
+    """PS3.7 D.3.3.7.2: an empty response says that the identity was taken note of: what was wrong with it
+    would have ended the association before. For Kerberos we have no ticket to answer with."""
     if identity is None or not identity.response_requested:
         return None
     return None if identity.identity_type == UserIdentityType.KERBEROS else b""

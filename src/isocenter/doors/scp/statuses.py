@@ -46,7 +46,7 @@ _KEYWORDS = {
 def status_of_kind(kind: Kind) -> int:  # noqa: PLR0911 - one line per family, proved total by mypy
     """The status of each kind of failure."""
     match kind:
-        case Kind.OUT_OF_SPACE | Kind.UNAVAILABLE | Kind.BUSY:
+        case Kind.OUT_OF_SPACE | Kind.UNAVAILABLE | Kind.BUSY | Kind.RATE_LIMITED:
             return statuses.OUT_OF_RESOURCES
         case Kind.TOO_LARGE:
             return statuses.OUT_OF_RESOURCES  # over a limit of ours, no fault of the object

@@ -5,18 +5,35 @@ from __future__ import annotations
 from isocenter.platform.db import Sql
 
 LIST_TITLES = Sql("""
-SELECT title, host, description, created_at_us, last_seen_at_us, last_seen_host
+SELECT title, host, description, created_at_us, last_seen_at_us, last_seen_host, services, certificate
 FROM ae_title WHERE organization_id = :organization_id ORDER BY title, host
 """)
 
-FIND_ADMITTED = Sql("SELECT title, host FROM ae_title WHERE organization_id = :organization_id")
+FIND_ADMITTED = Sql("SELECT organization_id, title, host, services, certificate FROM ae_title")
+"""Of all organisations: a caller's is known once its registration is found."""
 
-PUT_TITLE = Sql("""
-INSERT INTO ae_title (organization_id, title, host, description, created_at_us)
-VALUES (:organization_id, :title, :host, :description, :now_us)
-ON CONFLICT (organization_id, title, host) DO UPDATE SET description = excluded.description
-RETURNING title, host, description, created_at_us, last_seen_at_us, last_seen_host
+FIND_LET_IN = Sql("SELECT title, host, certificate FROM ae_title WHERE organization_id = :organization_id")
+
+CHANGE_TITLE = Sql("""
+UPDATE ae_title SET description = :description, services = coalesce(:services, services),
+    certificate = coalesce(:certificate, certificate)
+WHERE organization_id = :organization_id AND title = :title AND host = :host
+RETURNING title, host, description, created_at_us, last_seen_at_us, last_seen_host, services, certificate
 """)
+
+# Another organisation's registration is not seen (row-level security), but it stands in the way.
+ADD_TITLE = Sql("""
+INSERT INTO ae_title (organization_id, title, host, description, services, certificate, created_at_us)
+VALUES (:organization_id, :title, :host, :description, :services, :certificate, :now_us)
+ON CONFLICT (title, host) DO NOTHING
+RETURNING title, host, description, created_at_us, last_seen_at_us, last_seen_host, services, certificate
+""")
+
+FIND_PLACES_OF_OTHERS = Sql(
+    "SELECT host FROM ae_title WHERE organization_id <> :organization_id AND title = :title"
+)
+
+FIND_SLUG = Sql("SELECT slug FROM organization WHERE id = :organization_id")
 
 REMOVE_TITLE = Sql("""
 DELETE FROM ae_title WHERE organization_id = :organization_id AND title = :title RETURNING id
@@ -33,10 +50,12 @@ WHERE organization_id = :organization_id AND title = :title AND host = :host
 
 NOTE_REFUSED = Sql("""
 INSERT INTO refused_association (organization_id, calling_ae_title, peer_host, called_ae_title, reason,
-    times, first_at_us, last_at_us)
-VALUES (:organization_id, :title, :peer_host, :called_ae_title, :reason, :times, :first_at_us, :last_at_us)
+    certificate, times, first_at_us, last_at_us)
+VALUES (:organization_id, :title, :peer_host, :called_ae_title, :reason, :certificate, :times, :first_at_us,
+    :last_at_us)
 ON CONFLICT (organization_id, calling_ae_title, peer_host) DO UPDATE SET
     called_ae_title = excluded.called_ae_title, reason = excluded.reason,
+    certificate = excluded.certificate,
     times = refused_association.times + excluded.times, last_at_us = excluded.last_at_us
 """)
 
@@ -48,14 +67,14 @@ DELETE FROM refused_association WHERE organization_id = :organization_id AND id 
 """)
 
 LIST_REFUSED = Sql("""
-SELECT calling_ae_title, peer_host, called_ae_title, reason, times, first_at_us, last_at_us
+SELECT calling_ae_title, peer_host, called_ae_title, reason, certificate, times, first_at_us, last_at_us
 FROM refused_association WHERE organization_id = :organization_id
 ORDER BY last_at_us DESC, id DESC LIMIT :limit
 """)
 
 LIST_REFUSED_OF_TITLE = Sql("""
-SELECT id, peer_host FROM refused_association
-WHERE organization_id = :organization_id AND calling_ae_title = :title AND reason = :reason
+SELECT calling_ae_title, peer_host, reason, certificate, id FROM refused_association
+WHERE organization_id = :organization_id AND calling_ae_title = :title
 """)
 
 FORGET_REFUSED = Sql("""

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
 from isocenter.features.ae_titles import queries
-from isocenter.features.ae_titles.admission import REFRESH_S, Admission
-from isocenter.features.ae_titles.entries import RefusalReason, RefusedPeer, RegisteredTitle
+from isocenter.features.ae_titles.admission import DEFAULT_ORGANIZATION, REFRESH_S, Admission
+from isocenter.features.ae_titles.certificates import checked_certificate
+from isocenter.features.ae_titles.entries import (
+    AeService,
+    RefusalReason,
+    RefusedPeer,
+    RegisteredTitle,
+    checked_services,
+    services_of,
+)
 from isocenter.features.ae_titles.titles import address_of, checked_host, checked_title, network_of
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import NotFound
+from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 
 
 class AeTitles:
-    """The list of those who may call, and the doorkeepers who go by it. ``close`` writes what waits.
+    """The list of those who may call, and the doorkeeper who goes by it. ``close`` writes what waits.
 
     ``admit_any``: every title may call. ``loopback_exempt``: whoever calls from this machine always may.
+    Unregistered, those work for ``default_organization_id``.
     Changes by another process count within ``refresh_s``, changes by this one at once.
     """
 
@@ -26,44 +38,59 @@ class AeTitles:
         admit_any: bool = False,
         loopback_exempt: bool = True,
         refresh_s: float = REFRESH_S,
+        default_organization_id: int = DEFAULT_ORGANIZATION,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._admit_any = admit_any
-        self._loopback_exempt = loopback_exempt
-        self._refresh_s = refresh_s
-        self._admissions: dict[int, Admission] = {}
-
-    def admission(self, organization_id: int) -> Admission:
-        """The organisation's doorkeeper, the same one each time."""
-        admission = self._admissions.get(organization_id)
-        if admission is None:
-            admission = self._admissions[organization_id] = Admission(
-                self._database,
-                self._clock,
-                organization_id,
-                admit_any=self._admit_any,
-                loopback_exempt=self._loopback_exempt,
-                refresh_s=self._refresh_s,
-            )
-        return admission
+        self.admission = Admission(
+            database,
+            clock,
+            admit_any=admit_any,
+            loopback_exempt=loopback_exempt,
+            refresh_s=refresh_s,
+            default_organization_id=default_organization_id,
+        )
 
     async def close(self) -> None:
-        for admission in self._admissions.values():
-            await admission.close()
+        await self.admission.close()
 
     async def register(
-        self, organization_id: int, title: str, *, host: str = "", description: str = ""
+        self,
+        organization_id: int,
+        title: str,
+        *,
+        host: str = "",
+        description: str = "",
+        services: Iterable[str] | None = None,
+        certificate: str | None = None,
+        by_operator: bool = False,
     ) -> RegisteredTitle:
-        """Let ``title`` call, from ``host`` (address or network) or, when empty, from anywhere.
+        """Let ``title`` call, from ``host`` (address or network) or, when empty, from anywhere; for these
+        services (store, find, retrieve), and only with this certificate (``certificates.py``).
 
-        Registering what is registered changes its description. Raises InvalidInput.
+        Registering what is registered changes its description, and services and certificate where they are
+        given. Raises InvalidInput, Conflict where another organisation has the title at that place, or in a
+        network that overlaps: since the narrowest network wins, whoever administers one hospital could draw
+        another's objects to it. Operators may; they know both.
         """
         now_us = int(self._clock.now().timestamp() * 1_000_000)
+        if not by_operator:
+            await self._database.read_across(
+                _check_nobody_elses, organization_id, checked_title(title), checked_host(host)
+            )
         registered = await self._database.write(
-            _register, organization_id, checked_title(title), checked_host(host), description.strip(), now_us
+            _register,
+            organization_id,
+            _Wanted(
+                checked_title(title),
+                checked_host(host),
+                description.strip(),
+                None if services is None else checked_services(services),
+                None if certificate is None else checked_certificate(certificate),
+            ),
+            now_us,
         )
-        self.admission(organization_id).expire()
+        self.admission.expire()
         return registered
 
     async def remove(self, organization_id: int, title: str, *, host: str | None = None) -> int:
@@ -80,7 +107,7 @@ class AeTitles:
                 f"The AE title {title} is not registered{where}.",
                 remedy="'isocenter ae list' shows those that are.",
             )
-        self.admission(organization_id).expire()
+        self.admission.expire()
         return removed
 
     async def titles(self, organization_id: int) -> list[RegisteredTitle]:
@@ -92,19 +119,57 @@ class AeTitles:
         return await self._database.read(_refused, organization_id, limit)
 
 
-def _register(
-    organization_id: int, title: str, host: str, description: str, now_us: int
-) -> Work[RegisteredTitle]:
-    rows = yield queries.PUT_TITLE(
-        organization_id=organization_id, title=title, host=host, description=description, now_us=now_us
-    )
-    refused = yield queries.LIST_REFUSED_OF_TITLE(
-        organization_id=organization_id, title=title, reason=RefusalReason.CALLING_NOT_REGISTERED
-    )
-    let_in = [row["id"] for row in refused if _covers(host, row["peer_host"])]
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A registration as the table has it; None: as it is, or the default for a new one."""
+
+    title: str
+    host: str
+    description: str
+    services: str | None
+    certificate: str | None
+
+
+def _register(organization_id: int, wanted: _Wanted, now_us: int) -> Work[RegisteredTitle]:
+    title, host = wanted.title, wanted.host
+    change = queries.CHANGE_TITLE(organization_id=organization_id, **asdict(wanted))
+    rows = yield change
+    if not rows:
+        rows = yield queries.ADD_TITLE(
+            organization_id=organization_id,
+            title=title,
+            host=host,
+            description=wanted.description,
+            services=wanted.services or checked_services(AeService),
+            certificate=wanted.certificate or "",
+            now_us=now_us,
+        )
+    if not rows:  # somebody was faster: of this organisation, or of another
+        rows = yield change
+    if not rows:
+        raise _taken(title, host)
+    registered = _registered(rows[0])
+    refused = yield queries.LIST_REFUSED_OF_TITLE(organization_id=organization_id, title=title)
+    let_in = [row["id"] for row in refused if _lets_in(title, host, registered.certificate, _refusal_of(row))]
     if let_in:
         yield queries.FORGET_REFUSED(organization_id=organization_id, ids=let_in)
-    return _registered(rows[0])
+    return registered
+
+
+def _check_nobody_elses(organization_id: int, title: str, host: str) -> Work[None]:
+    rows = yield queries.FIND_PLACES_OF_OTHERS(organization_id=organization_id, title=title)
+    for row in rows:
+        place = row["host"]
+        if not host or not place or network_of(host).overlaps(network_of(place)):
+            raise _taken(title, host)
+
+
+def _taken(title: str, host: str) -> Conflict:
+    return Conflict(
+        f"The AE title {title} cannot be registered for {host or 'any address'}: it is taken there.",
+        code="ae-title-taken",
+        remedy="Bind it to the address that it calls from, give it another title, or ask the operator.",
+    )
 
 
 def _covers(host: str, peer_host: str) -> bool:
@@ -133,12 +198,19 @@ def _registered(row: Row) -> RegisteredTitle:
         row["created_at_us"],
         row["last_seen_at_us"],
         row["last_seen_host"],
+        services_of(row["services"]),
+        row["certificate"],
     )
 
 
 def _refused(organization_id: int, limit: int) -> Work[list[RefusedPeer]]:
     rows = yield queries.LIST_REFUSED(organization_id=organization_id, limit=limit)
-    refused = [
+    titles = yield queries.FIND_LET_IN(organization_id=organization_id)
+    slug = ""
+    if organization_id != DEFAULT_ORGANIZATION:
+        [found] = yield queries.FIND_SLUG(organization_id=organization_id)
+        slug = found["slug"]
+    return [
         RefusedPeer(
             row["calling_ae_title"],
             row["peer_host"],
@@ -147,14 +219,29 @@ def _refused(organization_id: int, limit: int) -> Work[list[RefusedPeer]]:
             row["times"],
             row["first_at_us"],
             row["last_at_us"],
+            row["certificate"],
+            slug,
         )
         for row in rows
+        if not any(
+            _lets_in(one["title"], one["host"], one["certificate"], _refusal_of(row)) for one in titles
+        )
     ]
-    titles = yield queries.FIND_ADMITTED(organization_id=organization_id)
-    return [peer for peer in refused if not _let_in_since(peer, titles)]
 
 
-def _let_in_since(peer: RefusedPeer, titles: list[Row]) -> bool:
-    return peer.reason == RefusalReason.CALLING_NOT_REGISTERED and any(
-        row["title"] == peer.calling_ae_title and _covers(row["host"], peer.peer_host) for row in titles
-    )
+_Refusal = tuple[str, str, str, str]
+"""Title, address, reason, and the fingerprint of the certificate shown."""
+
+
+def _refusal_of(row: Row) -> _Refusal:
+    return row["calling_ae_title"], row["peer_host"], row["reason"], row["certificate"]
+
+
+def _lets_in(title: str, host: str, certificate: str, refused: _Refusal) -> bool:
+    """Whether a registration answers a refusal. One by a certificate's name may or may not: that stays."""
+    its_title, peer_host, reason, shown = refused
+    if title != its_title or not _covers(host, peer_host):
+        return False
+    if reason == RefusalReason.CALLING_NOT_REGISTERED:
+        return True
+    return reason == RefusalReason.CERTIFICATE_DIFFERS and certificate in {"", shown}

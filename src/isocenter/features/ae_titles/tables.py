@@ -22,11 +22,14 @@ ae_title = sa.Table(
     organization(),
     sa.Column("title", Text, nullable=False),
     text("host"),  # the address or network it may call from; empty: any
+    sa.Column("services", Text, nullable=False, server_default="store,find,retrieve"),
+    text("certificate"),  # a name or fingerprint that the peer's must have; empty: none is asked for
     text("description"),
     instant("created_at_us"),
     sa.Column("last_seen_at_us", BigInt),
     text("last_seen_host"),
-    sa.UniqueConstraint("organization_id", "title", "host"),
+    sa.UniqueConstraint("title", "host"),  # whose scanner it is must be one organisation's alone
+    sa.Index(None, "organization_id", "title"),
 )
 
 refused_association = sa.Table(
@@ -38,6 +41,7 @@ refused_association = sa.Table(
     sa.Column("peer_host", Text, nullable=False),
     text("called_ae_title"),
     text("reason"),
+    text("certificate"),  # the fingerprint of the one that it showed
     count("times"),
     instant("first_at_us"),
     instant("last_at_us"),

@@ -79,6 +79,11 @@ def shown_host(peer_host: str) -> str:
     return str(address_of(peer_host) or peer_host)
 
 
-def admitting_command(title: str, peer_host: str) -> str:
-    """The one command that lets this peer in."""
-    return f"isocenter ae add {shlex.quote(title)} --host {shown_host(peer_host)}"
+def admitting_command(
+    title: str, peer_host: str, *, organization: str = "", certificate: str | None = None
+) -> str:
+    """The one command that lets this peer in; ``certificate`` empty: without one."""
+    command = f"isocenter ae add {shlex.quote(title)} --host {shown_host(peer_host)}"
+    if organization:
+        command += f" --org {shlex.quote(organization)}"
+    return command if certificate is None else f"{command} --cert {shlex.quote(certificate)}"

@@ -21,7 +21,9 @@ from isocenter.features.archive.sweep import batches, find_referenced, microseco
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, NotFound
 from isocenter.platform.db import Database, Row, Sql, Work
+from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed, sealed_name
 from isocenter.platform.storage.interface import ObjectInfo, ObjectStore, OnDisk
+from isocenter.platform.storage.sealing import ObjectDamaged
 
 _PAGE = 500
 _LISTED_MAX = 1000
@@ -40,8 +42,8 @@ PAGE_OF_QUARANTINE = Sql("""
 
 FIND_WRONG_SERIES = Sql("""
     SELECT series.id FROM series
-    LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance WHERE current = 1
-               GROUP BY series_pk) AS counted
+    LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance
+               WHERE organization_id = :organization_id AND current = 1 GROUP BY series_pk) AS counted
       ON counted.series_pk = series.id
     WHERE series.organization_id = :organization_id AND series.instance_count <> coalesce(counted.held, 0)
 """)
@@ -117,7 +119,7 @@ class StorageCheck:
     ) -> None:
         for page in (PAGE_OF_OBJECTS, PAGE_OF_QUARANTINE):
             after = 0
-            while rows := await self._database.read(_page, page, organization_id, after):
+            while rows := await self._database.read(_page, organization_id, page, after):
                 for row in rows:
                     report.rows += 1
                     await self._check_row(row, verify_hashes, repair, report)
@@ -147,24 +149,34 @@ class StorageCheck:
                 header.update(piece[:in_header])
                 sha256.update(piece[in_header:])
                 position += len(piece)
-        except NotFound:
+        except (NotFound, ObjectDamaged):
             return False
         address: str = row["object_key"]
         return sha256.hexdigest() == row["sha256"] and address.endswith(header.hexdigest())
 
     async def _move_aside(self, key: str) -> None:
-        """The object under ``damaged/``, with its contents' digest: a key may be damaged more than once."""
+        """The object under ``damaged/``, with its contents' digest: a key may be damaged more than once.
+
+        What cannot be decrypted any more is kept as it lies in the store.
+        """
+        try:
+            await self._copy_aside(self._store, key)
+        except (ObjectDamaged, KeyDestroyed):
+            assert isinstance(self._store, EncryptedStore)
+            await self._copy_aside(self._store.inner, sealed_name(key))
+        await self._store.delete(key)
+
+    async def _copy_aside(self, store: ObjectStore, key: str) -> None:
         path = self._ingest.spool.new_path()
         digest = hashlib.blake2b(digest_size=8)
         try:
             with await asyncio.to_thread(path.open, "xb") as copy:
-                async for piece in self._store.stream(key):
+                async for piece in store.stream(key):
                     digest.update(piece)
                     await asyncio.to_thread(copy.write, piece)
-            await self._store.put(f"damaged/{key}.{digest.hexdigest()}", OnDisk(path))
+            await store.put(f"damaged/{key}.{digest.hexdigest()}", OnDisk(path))
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-        await self._store.delete(key)
 
     async def _check_objects(
         self,
@@ -174,11 +186,10 @@ class StorageCheck:
         progress: Callable[[CheckReport], None],
     ) -> None:
         young = self._clock.now() - _IN_FLIGHT
-        async for owner, batch in batches(self._store):
-            if owner != organization_id:
-                continue
+        async for _, batch in batches(self._store, str(organization_id)):
             report.objects += len(batch)
-            referenced = await self._database.read(find_referenced, owner, [info.key for info in batch])
+            keys = [info.key for info in batch]
+            referenced = await self._database.read(find_referenced, organization_id, keys)
             for info in batch:
                 if info.key not in referenced and info.modified_at < young:
                     report.orphan_count += 1
@@ -222,7 +233,7 @@ def _list(listed: list[str], name: str) -> None:
         listed.append(name)
 
 
-def _page(page: Sql, organization_id: int, after: int) -> Work[list[Row]]:
+def _page(organization_id: int, page: Sql, after: int) -> Work[list[Row]]:
     return (yield page(organization_id=organization_id, after=after, limit=_PAGE))
 
 

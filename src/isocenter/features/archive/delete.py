@@ -71,7 +71,7 @@ def _delete(organization_id: int, study: str, series: str, instance: str, now_us
     if instance and not deleted:
         raise _unknown("instance")
     yield from recount_series(organization_id, series_pks, now_us)
-    yield queries.LOCK_FEED()
+    yield queries.LOCK_FEED(organization_id=organization_id)
     yield queries.APPEND_TO_FEED(
         organization_id=organization_id,
         now_us=now_us,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import orjson
+
 from isocenter.dicom.validation import Problem
 
 
@@ -128,6 +130,15 @@ class Suspect:
 
 
 Received = Entry | Suspect
+
+
+def patient_told_by(received: Received) -> tuple[str, str]:
+    """Issuer and Patient ID as the object tells them; empty where it does not."""
+    if isinstance(received, Entry):
+        return str(received.levels.patient.columns["issuer"]), received.patient_id
+    known = orjson.loads("{" + ",".join(received.known.values()) + "}")
+    issuer, patient_id = (known.get(tag, {}).get("Value", [""])[0] for tag in ("00100021", "00100020"))
+    return str(issuer or ""), str(patient_id or "")
 
 
 class OutcomeKind(StrEnum):

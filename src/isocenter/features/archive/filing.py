@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +110,13 @@ def file_objects(
     desk = _Desk(organization_id, now_us)
     entries = [one for one in received if isinstance(one, Entry)]
     if entries:
-        yield queries.LOCK_ENTITIES(stripes=_stripes(entries))
+        yield queries.LOCK_ENTITIES(
+            stripes=stripes(
+                organization_id,
+                {entry.study_instance_uid for entry in entries},
+                {entry.patient_id for entry in entries if entry.patient_id},
+            )
+        )
     earlier = yield from _find_earlier(organization_id, received)
     places = Places(organization_id, now_us)
     if entries:
@@ -124,27 +130,28 @@ def file_objects(
     yield from desk.flush_instances()
     yield from _count(desk)
     if desk.feed:
-        yield queries.LOCK_FEED()
+        yield queries.LOCK_FEED(organization_id=organization_id)
         yield queries.APPEND_TO_FEED.many(desk.feed)
     return outcomes
 
 
-def _stripes(entries: Sequence[Entry]) -> list[int]:
+def stripes(organization_id: int, study_instance_uids: Set[str], patient_ids: Set[str]) -> list[int]:
     """What to lock, in the order that everybody keeps to.
 
     Without it two processes that file objects of the same patients in different orders wait for each
     other's rows until PostgreSQL ends one of them; and one could settle whose study it is by what it read
     before the other's commit (MISSION A1). Stripes rather than a lock each: PostgreSQL's table of locks
-    is small, and two that share one only wait.
+    is small, and two that share one only wait. The organisation is in the name: else one could hold up
+    another by sending objects with its UIDs.
     """
-    names = {f"study {entry.study_instance_uid}" for entry in entries}
-    names |= {f"patient {entry.patient_id}" for entry in entries if entry.patient_id}
+    names = {f"{organization_id} study {uid}" for uid in study_instance_uids}
+    names |= {f"{organization_id} patient {patient_id}" for patient_id in patient_ids}
     return sorted({zlib.crc32(name.encode()) % _STRIPES for name in names})
 
 
 def _refuse_swept(organization_id: int, received: Sequence[Received], now_us: int) -> Work[None]:
     """An object may have come into the hands of the orphan sweep before it was filed: see ``sweep.py``."""
-    yield queries.LOCK_OUT_SWEEP()
+    yield queries.LOCK_OUT_SWEEP(organization_id=organization_id)
     marks = yield queries.FIND_MARKED(
         organization_id=organization_id,
         keys=[one.stored.key for one in received],

@@ -61,8 +61,12 @@ class PolicyBook:
         """Set some of the organisation's own policies; raises ValueError for a name or value that does not
         exist. Other processes learn of it when they start."""
         await self._database.write(_change, organization_id, changes, self._defaults)
-        self._known.pop(organization_id, None)
+        self.forget(organization_id)
         return await self.of(organization_id)
+
+    def forget(self, organization_id: int) -> None:
+        """Read the organisation's settings again when they are next needed: somebody has changed them."""
+        self._known.pop(organization_id, None)
 
 
 _PARSERS: dict[str, Any] = {

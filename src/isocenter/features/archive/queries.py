@@ -195,9 +195,13 @@ SET_STUDY_MODALITIES = Sql("""
 
 # --- the change feed and quarantine ----------------------------------------------------------------------
 
-LOCK_FEED = Sql("SELECT pg_advisory_xact_lock(731906)", only="postgresql")
+# Advisory locks have 32-bit keys; organisations that share one would only wait for each other.
+_ORGANIZATION_KEY = "(:organization_id::bigint % 2147483647)::int"
+
+LOCK_FEED = Sql(f"SELECT pg_advisory_xact_lock(731906, {_ORGANIZATION_KEY})", only="postgresql")
 """Numbers are drawn before a commit shows them: without the lock a reader's cursor could
-pass over a smaller number that appears later. SQLite has one writer."""
+pass over a smaller number that appears later. SQLite has one writer. A lock for each organisation, since a
+cursor is one organisation's: whoever reads the feed across organisations needs a cursor for each."""
 
 APPEND_TO_FEED = Sql("""
     INSERT INTO change_feed (organization_id, at_us, kind, study_instance_uid, series_instance_uid,
@@ -246,6 +250,8 @@ SETTLE_QUARANTINE = Sql("""
 
 # --- the orphan sweep ------------------------------------------------------------------------------------
 
+FIND_ORGANIZATIONS = Sql("SELECT id FROM organization")
+
 MARK_FOR_SWEEP = Sql("""
     INSERT INTO sweep_mark (organization_id, object_key, marked_at_us)
     VALUES (:organization_id, :object_key, :now_us)
@@ -257,9 +263,9 @@ UNMARK_FOR_SWEEP = Sql("""
 
 FORGET_OLD_MARKS = Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")
 
-LOCK_OUT_SWEEP = Sql("SELECT pg_advisory_xact_lock_shared(731907)", only="postgresql")
-LOCK_OUT_FILING = Sql("SELECT pg_advisory_xact_lock(731907)", only="postgresql")
-"""A sweep marks its victims only while nobody files an object (``sweep.py``)."""
+LOCK_OUT_SWEEP = Sql(f"SELECT pg_advisory_xact_lock_shared(731907, {_ORGANIZATION_KEY})", only="postgresql")
+LOCK_OUT_FILING = Sql(f"SELECT pg_advisory_xact_lock(731907, {_ORGANIZATION_KEY})", only="postgresql")
+"""A sweep marks an organisation's victims only while nobody files its objects (``sweep.py``)."""
 
 FIND_MARKED = Sql("""
     SELECT object_key, marked_at_us FROM sweep_mark

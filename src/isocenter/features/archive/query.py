@@ -34,6 +34,7 @@ class Search:
     def __init__(self, database: Database, organization_id: int, query: Query) -> None:
         """Raises InvalidInput for a matching value that its attribute cannot have."""
         self._database = database
+        self._organization_id = organization_id
         self._query = query
         self._conditions = conditions_of(query, organization_id)
         self._shape = shape_of(query.level, query.returned)
@@ -46,7 +47,7 @@ class Search:
     async def page(self) -> Page:
         """Up to ``query.limit`` matches from ``query.offset`` on, from one snapshot."""
         query = self._query
-        rows = await self._database.read(_select, plan_page(query, self._conditions))
+        rows = await self._database.read(_select, self._organization_id, plan_page(query, self._conditions))
         match = self._shape.match
         return Page([match(row) for row in rows[: query.limit]], len(rows) > query.limit)
 
@@ -55,7 +56,7 @@ class Search:
         after = 0
         while True:
             plan = plan_after(self._query, self._conditions, after=after, rows=rows_max)
-            rows = await self._database.read(_select, plan)
+            rows = await self._database.read(_select, self._organization_id, plan)
             if rows:
                 yield [self._shape.match(row) for row in rows]
             if len(rows) < rows_max:
@@ -63,6 +64,7 @@ class Search:
             after = rows[-1][0]
 
 
-def _select(plan: Plan) -> Work[list[Row]]:
+def _select(_organization_id: int, plan: Plan) -> Work[list[Row]]:
+    """The plan's conditions name the organisation already."""
     rows = yield plan.sql(**plan.params)
     return rows

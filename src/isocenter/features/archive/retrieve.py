@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from isocenter.kit.errors import InternalError, NotFound
 from isocenter.platform.db import Database, Sql, Work
+from isocenter.platform.storage.encrypted import KeyDestroyed
 from isocenter.platform.storage.interface import ObjectStore
 
 _INSTANCES = """
@@ -89,6 +90,8 @@ async def stream_bytes(
     try:
         async for piece in store.stream(instance.object_key, start, length):
             yield piece
+    except KeyDestroyed:
+        raise  # not lost: somebody meant it
     except NotFound:
         raise lost(instance) from None
 
@@ -97,6 +100,8 @@ async def read_bytes(store: ObjectStore, instance: StoredInstance, start: int, l
     """``length`` bytes of the object; raises as `stream_bytes` does, also when the object ends before."""
     try:
         data = await store.read_range(instance.object_key, start, length)
+    except KeyDestroyed:
+        raise  # not lost: somebody meant it
     except NotFound:
         raise lost(instance) from None
     if len(data) != length:

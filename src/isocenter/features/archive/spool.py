@@ -190,12 +190,17 @@ class SpooledBytes:
     def _write(self, pieces: list[Buffer]) -> None:
         if self._file is None:
             assert self.path is not None
-            self._file = self.path.open("xb", buffering=0)
+            self._file = open(self.path, "xb", buffering=0, opener=_private)  # noqa: SIM115
         for piece in pieces:
             view = memoryview(piece)
             while view:
                 view = view[self._file.write(view) :]
         self._spool.check_room()
+
+
+def _private(path: str, flags: int) -> int:
+    """Nobody else of this machine reads what has not even been judged yet."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _spool_error(error: OSError) -> IsocenterError:

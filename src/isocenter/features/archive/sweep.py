@@ -46,9 +46,12 @@ class OrphanSweep:
         """Sweep the whole store once. Raises Unavailable when store or database are out of reach."""
         report = SweepReport()
         now = self._clock.now()
-        await self._database.write(_forget_marks, microseconds(now) - MARKS_KEPT_US)
+        await self._database.write_across(_forget_marks, microseconds(now) - MARKS_KEPT_US)
+        known = await self._database.read_across(_find_organizations)
         async for organization_id, batch in batches(self._store):
             report.examined += len(batch)
+            if organization_id not in known:
+                continue  # whose rows are not here (an older database was restored?): not ours to judge
             old = [info for info in batch if info.modified_at < now - self._grace]
             if old:
                 await self._sweep(organization_id, old, now, report)
@@ -77,10 +80,11 @@ class OrphanSweep:
             await self._database.write(_unmark, organization_id, spared)
 
 
-async def batches(store: ObjectStore) -> AsyncIterator[tuple[int, list[ObjectInfo]]]:
-    """Everything in the store that has an archive key (``{organisation}/…``), a few hundred at a time."""
+async def batches(store: ObjectStore, folder: str = "") -> AsyncIterator[tuple[int, list[ObjectInfo]]]:
+    """Everything in the store that has an archive key (``{organisation}/…``), a few hundred at a time;
+    ``folder``: of one organisation."""
     waiting: dict[int, list[ObjectInfo]] = {}
-    async for info in store.list():
+    async for info in store.list(folder):
         head, _, _ = info.key.partition("/")
         if not head.isdecimal():
             continue  # not the archive's: another feature's prefix
@@ -104,7 +108,7 @@ def find_referenced(organization_id: int, keys: list[str]) -> Work[set[str]]:
 
 def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[set[str]]:
     """The keys that are this sweep's to delete: those that no other has marked."""
-    yield queries.LOCK_OUT_FILING()
+    yield queries.LOCK_OUT_FILING(organization_id=organization_id)
     rows = yield queries.FIND_MARKED(organization_id=organization_id, keys=keys, after_us=0)
     others = {row[0] for row in rows}
     ours = set(keys) - others
@@ -116,6 +120,11 @@ def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[set[str]]:
 
 def _unmark(organization_id: int, keys: list[str]) -> Work[None]:
     yield queries.UNMARK_FOR_SWEEP(organization_id=organization_id, keys=keys)
+
+
+def _find_organizations() -> Work[set[int]]:
+    rows = yield queries.FIND_ORGANIZATIONS()
+    return {row[0] for row in rows}
 
 
 def _forget_marks(before_us: int) -> Work[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from isocenter.kit.errors import Conflict, Unavailable
 from isocenter.platform.db.sql import Row, Work
@@ -37,20 +37,30 @@ class Database(Protocol):
 
     async def read(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``work(*args, **kwargs)`` on one consistent snapshot; it must not write."""
+        """Run ``work(organization_id, …)`` on one consistent snapshot; it must not write.
+
+        PostgreSQL shows it no row of another organisation, whatever its statements ask for.
+        """
         ...
 
     async def write(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run the work and commit durably. May run it again after a deadlock: no outside effects in it."""
+        """Run the work and commit durably. May run it again after a deadlock: no outside effects in it.
+
+        PostgreSQL lets it touch no row of another organisation, nor make one.
+        """
         ...
 
     async def read_across(
@@ -59,8 +69,8 @@ class Database(Protocol):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Like ``read``, for work that belongs to no single organisation: who is logging in, what a sweep or
-        an operator looks at."""
+        """Like ``read``, for work that belongs to no single organisation: who is logging in, whose scanner
+        calls. Nothing then stands behind the statements, so ``scripts/check_tree.py`` lists who may."""
         ...
 
     async def write_across(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from isocenter.kit.errors import InvalidInput, IsocenterError, Unavailable
 from isocenter.platform.db import migrations
@@ -24,9 +24,10 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-async def open_database(url: str, *, migrate: bool = True) -> Database:
+async def open_database(url: str, *, migrate: bool = True, migration_url: str = "") -> Database:
     """Open ``sqlite:///path`` or ``postgresql://user:password@host/name``; bring its schema up to date.
 
+    ``migration_url`` names the role that owns the tables, where that is not the one that works on them.
     Raises InvalidInput for another URL, Unavailable when the database cannot be reached or was written by
     a newer Isocenter than this one.
     """
@@ -49,7 +50,8 @@ async def open_database(url: str, *, migrate: bool = True) -> Database:
         )
     try:
         if migrate and not await _is_current(database):
-            await migrations.upgrade(url)
+            role = unquote(urlsplit(url).username or "") if migration_url else ""
+            await migrations.upgrade(migration_url or url, application_role=role)
     except BaseException:
         await database.close()
         raise
@@ -59,7 +61,7 @@ async def open_database(url: str, *, migrate: bool = True) -> Database:
 async def _is_current(database: Database) -> bool:
     """The usual case, without importing Alembic, which takes a command most of its time."""
     try:
-        return await database.read(_revision) == NEWEST_REVISION
+        return await database.read_across(_revision) == NEWEST_REVISION
     except IsocenterError:
         return False  # new, or out of reach: the migration says which
 

@@ -1,4 +1,7 @@
-"""PostgreSQL through asyncpg: a pool, one transaction per unit of work, deadlocks tried again."""
+"""PostgreSQL through asyncpg: a pool, one transaction per unit of work, deadlocks tried again.
+
+Each transaction says whose it is (``row_security.py``); the server then shows it nothing of anybody else's.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, TypeVar
 
 import asyncpg
 
 from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db.interface import DatabaseUnreachable, IntegrityViolation, P
+from isocenter.platform.db.row_security import ALL_ORGANIZATIONS, SETTING
 from isocenter.platform.db.sql import Call, Row, Work, composed
 
 T = TypeVar("T")
@@ -19,6 +23,7 @@ _ATTEMPTS = 5
 _CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the pool's reset met a connection that died in the middle of a query
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -29,6 +34,10 @@ _CONNECTION_LOST = (
     ssl.SSLError,
     TimeoutError,
 )
+
+
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 class PostgresDatabase:
@@ -48,19 +57,27 @@ class PostgresDatabase:
 
     async def read(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._attempt(lambda: work(*args, **kwargs), isolation="repeatable_read", readonly=True)
+        return await self._attempt(
+            lambda: work(organization_id, *args, **kwargs), _READ, f"{organization_id:d}"
+        )
 
     async def write(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._attempt(lambda: work(*args, **kwargs), isolation="read_committed", readonly=False)
+        return await self._attempt(
+            lambda: work(organization_id, *args, **kwargs), _WRITE, f"{organization_id:d}"
+        )
 
     async def read_across(
         self,
@@ -68,7 +85,7 @@ class PostgresDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self.read(work, *args, **kwargs)
+        return await self._attempt(lambda: work(*args, **kwargs), _READ, ALL_ORGANIZATIONS)
 
     async def write_across(
         self,
@@ -76,13 +93,13 @@ class PostgresDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self.write(work, *args, **kwargs)
+        return await self._attempt(lambda: work(*args, **kwargs), _WRITE, ALL_ORGANIZATIONS)
 
     async def ping(self) -> None:
         def select_one() -> Work[None]:
             yield composed("SELECT 1")()
 
-        await self.read(select_one)
+        await self.read_across(select_one)
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -92,18 +109,17 @@ class PostgresDatabase:
     async def _attempt(
         self,
         start: Callable[[], Work[T]],
-        *,
-        isolation: Literal["read_committed", "repeatable_read"],
-        readonly: bool,
+        begin: str,
+        whose: str,
     ) -> T:
-        timeout_s = self._read_timeout_s if readonly else self._write_timeout_s
+        timeout_s = self._read_timeout_s if begin is _READ else self._write_timeout_s
+        begin = f"{begin}; SET LOCAL {SETTING} = '{whose}'"  # one message: round trips are what units cost
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 pool = await self._open()
                 async with (
                     pool.acquire(timeout=10) as connection,
-                    _hung_up_on_if_silent(connection),
-                    connection.transaction(isolation=isolation, readonly=readonly),
+                    _transaction(connection, begin, timeout_s),
                 ):
                     return await _drive(connection, start(), timeout_s)
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
@@ -133,12 +149,20 @@ class PostgresDatabase:
 
 
 @contextlib.asynccontextmanager
-async def _hung_up_on_if_silent(connection: Any) -> AsyncIterator[None]:
-    """After a time-out a good-bye would take one more, and the pool another before it took it back."""
+async def _transaction(connection: Any, begin: str, timeout_s: float) -> AsyncIterator[None]:
+    """Committed at the end, rolled back after an error. Either forgets whose it was (``SET LOCAL``), so a
+    connection goes back to the pool as nobody's."""
     try:
+        await connection.execute(begin, timeout=timeout_s)
         yield
+        await connection.execute("COMMIT", timeout=timeout_s)
     except TimeoutError:
+        # After a time-out a good-bye would take one more, and the pool another before it took it back.
         connection.terminate()
+        raise
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK", timeout=timeout_s)
         raise
 
 

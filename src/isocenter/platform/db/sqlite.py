@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, TypeVar
 
 from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db.interface import DatabaseUnreachable, IntegrityViolation, P
@@ -23,6 +23,8 @@ T = TypeVar("T")
 _READERS = 3
 _BUSY_MS = 8_000  # another process (import, CLI) may be writing; SIGTERM waits for us no longer than 10 s
 _PING_MS = 4_000  # below what a health check waits for
+_BEGIN_WRITE = "BEGIN IMMEDIATE"
+"""Take the write lock at once instead of failing later on an upgrade from a read."""
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",  # an acknowledged object's row must survive a power cut
     f"PRAGMA busy_timeout = {_BUSY_MS}",
@@ -46,20 +48,23 @@ class SqliteDatabase:
 
     async def read(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._visit(self._readers, "BEGIN", lambda: work(*args, **kwargs))
+        return await self.read_across(work, organization_id, *args, **kwargs)
 
     async def write(
         self,
-        work: Callable[P, Work[T]],
+        work: Callable[Concatenate[int, P], Work[T]],
+        organization_id: int,
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        # IMMEDIATE: take the write lock at once instead of failing later on an upgrade from a read.
-        return await self._visit(self._writer, "BEGIN IMMEDIATE", lambda: work(*args, **kwargs))
+        return await self.write_across(work, organization_id, *args, **kwargs)
 
     async def read_across(
         self,
@@ -67,7 +72,7 @@ class SqliteDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self.read(work, *args, **kwargs)
+        return await self._visit(self._readers, "BEGIN", lambda: work(*args, **kwargs))
 
     async def write_across(
         self,
@@ -75,7 +80,7 @@ class SqliteDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self.write(work, *args, **kwargs)
+        return await self._visit(self._writer, _BEGIN_WRITE, lambda: work(*args, **kwargs))
 
     async def ping(self) -> None:
         loop = asyncio.get_running_loop()

@@ -45,6 +45,13 @@ def _host(value: str) -> str:
     return value
 
 
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host.strip("[]") and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("is written host:port, as in audit.example:6514")
+    return value
+
+
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         if value and urlsplit(value).scheme not in schemes:
@@ -52,6 +59,37 @@ def _url(*schemes: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _origins(value: str) -> str:
+    for origin in listed(value):
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}".lower():
+            raise ValueError("an origin is scheme, host and port in lower case: https://viewer.example:8443")
+        if not parts.hostname or "@" in parts.netloc or "*" in parts.netloc:
+            raise ValueError("each origin is named in full; there is no pattern for them")
+    return value
+
+
+def _networks(value: str) -> str:
+    for network in listed(value):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError("addresses or networks are expected: 127.0.0.1, 10.0.0.0/8, ::1") from None
+    return value
+
+
+def _host_names(value: str) -> str:
+    for host in listed(value):
+        if not re.fullmatch(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", host):
+            raise ValueError("host names in lower case and without a port are expected: archive.example")
+    return value
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The parts of a setting that takes several, separated by commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
@@ -75,12 +113,14 @@ def setting(default: Any, group: str, says: str, *, secret: bool = False) -> Any
 
 
 PLACES = "Places"
+ENCRYPTION = "Encryption"
 DOORS = "Doors"
 DICOM = "DICOM network"
 INGEST = "What is accepted"
 LIMITS = "Limits"
 HOUSEKEEPING = "Housekeeping"
 LOGS = "Logs"
+AUDIT = "Audit"
 
 
 class Settings(BaseModel):
@@ -94,6 +134,9 @@ class Settings(BaseModel):
     data_dir: Path = setting(Path("data"), PLACES, "Folder for everything that is kept; made if missing")
     database_url: DatabaseUrl = setting(
         "", PLACES, "sqlite:///path or postgresql://user:password@host/name; empty: SQLite in the data folder"
+    )
+    database_migration_url: Annotated[str, _url("postgresql", "postgres")] = setting(
+        "", PLACES, "The same database under the role that owns its tables; empty: as database_url says"
     )
     storage_url: StorageUrl = setting(
         "", PLACES, "file:///path, s3://bucket/prefix, gs://… or az://…; empty: objects in the data folder"
@@ -111,6 +154,19 @@ class Settings(BaseModel):
         "", PLACES, "Folder for large objects on their way in; empty: spool/ in the data folder"
     )
 
+    encryption: Literal["off", "on"] = setting(
+        "off", ENCRYPTION, "Whether new objects are encrypted in the store (AES-256-GCM)"
+    )
+    encryption_master_key_file: Path | Literal[""] = setting(
+        "", ENCRYPTION, "File with the master key; `isocenter encryption init` makes it"
+    )
+    encryption_master_key: SecretStr = setting(
+        SecretStr(""), ENCRYPTION, "The master key itself: 32 bytes in base64", secret=True
+    )
+    encryption_master_key_command: str = setting(
+        "", ENCRYPTION, "Command that prints the master key, for a key management service"
+    )
+
     bind: Annotated[str, AfterValidator(_host)] = setting(
         "127.0.0.1", DOORS, "Address to listen on; 0.0.0.0 opens both doors to the network"
     )
@@ -118,6 +174,33 @@ class Settings(BaseModel):
     dicom_port: Port = setting(11112, DOORS, "Port for DIMSE; 0 takes any free one")
     public_url: WebUrl = setting(
         "", DOORS, "URL that others reach this server by, where a proxy stands in between"
+    )
+    allowed_hosts: Annotated[str, AfterValidator(_host_names)] = setting(
+        "", DOORS, "Names that clients may call this server by (Host), separated by commas; empty: any"
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = setting(
+        "", DOORS, "Origins of web pages that may read answers, separated by commas: https://viewer.example"
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = setting(
+        "", DOORS, "Addresses or networks of proxies whose X-Forwarded-For and Forwarded are believed"
+    )
+    http_tls_cert: Path | Literal[""] = setting(
+        "", DOORS, "Certificate chain (PEM); makes the HTTP port speak HTTPS"
+    )
+    http_tls_key: Path | Literal[""] = setting("", DOORS, "Private key of that certificate (PEM)")
+    http_tls_ca: Path | Literal[""] = setting(
+        "", DOORS, "Authorities (PEM); when set, HTTPS clients must show a certificate of one of them"
+    )
+    http_tls_min: Literal["1.3", "1.2"] = setting("1.3", DOORS, "Oldest TLS version that HTTPS speaks")
+
+    auth: Literal["required", "off"] = setting(
+        "required", DOORS, "Whether HTTP asks who is there; off only where nobody but this machine gets in"
+    )
+    installation_key: SecretStr = setting(
+        SecretStr(""),
+        DOORS,
+        "Signs access tokens, encrypts second factors; empty: secrets/installation.key in the data folder",
+        secret=True,
     )
 
     ae_title: Annotated[str, AfterValidator(_ae_title)] = setting("ISOCENTER", DICOM, "Our own AE title")
@@ -137,12 +220,20 @@ class Settings(BaseModel):
         30.0, DICOM, "Seconds that a peer may take to ask for or to end an association (ARTIM, PS3.8 §9.1.5)"
     )
     dimse_idle_timeout_s: Seconds = setting(60.0, DICOM, "Seconds of silence after which we abort")
+    dimse_user_identity: Literal["ignore", "verify"] = setting(
+        "ignore",
+        DICOM,
+        "User names with passcodes and tokens of associations: taken note of, or checked against accounts",
+    )
     dicom_tls_cert: Path | Literal[""] = setting(
         "", DICOM, "Certificate chain (PEM); makes the DIMSE port speak TLS"
     )
     dicom_tls_key: Path | Literal[""] = setting("", DICOM, "Private key of that certificate (PEM)")
     dicom_tls_ca: Path | Literal[""] = setting(
         "", DICOM, "Authorities (PEM); when set, callers must show a certificate of one of them"
+    )
+    dicom_tls_profile: Literal["bcp195", "bcp195-modified", "bcp195-nd"] = setting(
+        "bcp195", DICOM, "TLS versions and cipher suites: PS3.15 B.12, B.13, or B.10 for older equipment"
     )
 
     validation: Literal["strict", "standard", "lenient"] = setting(
@@ -178,14 +269,49 @@ class Settings(BaseModel):
         "info", LOGS, "Least severe level shown"
     )
 
+    audit_syslog: Annotated[str, AfterValidator(_host_and_port)] = setting(
+        "", AUDIT, "host:port of an audit repository that gets DICOM audit messages (syslog over TLS)"
+    )
+    audit_syslog_ca: Path | Literal[""] = setting(
+        "", AUDIT, "Authorities (PEM) of the repository's certificate; empty: the system's"
+    )
+    audit_syslog_cert: Path | Literal[""] = setting(
+        "", AUDIT, "Certificate chain (PEM) that we show the repository"
+    )
+    audit_syslog_key: Path | Literal[""] = setting("", AUDIT, "Private key of that certificate (PEM)")
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.http_port == self.dicom_port != 0:
             raise ValueError(f"http_port and dicom_port are both {self.http_port}; they need one each")
-        if (self.dicom_tls_cert == "") != (self.dicom_tls_key == ""):
-            raise ValueError("dicom_tls_cert and dicom_tls_key go together: set both or neither")
-        if self.dicom_tls_ca != "" and self.dicom_tls_cert == "":
-            raise ValueError("dicom_tls_ca needs dicom_tls_cert and dicom_tls_key: set all three")
+        if self.auth == "off" and not is_loopback(self.bind):
+            raise ValueError(
+                f"auth = off lets everybody do everything who reaches bind = {self.bind}; "
+                "set bind to 127.0.0.1, or leave auth on"
+            )
+        for door in ("http", "dicom"):
+            cert, key, ca = (getattr(self, f"{door}_tls_{part}") for part in ("cert", "key", "ca"))
+            if (cert == "") != (key == ""):
+                raise ValueError(f"{door}_tls_cert and {door}_tls_key go together: set both or neither")
+            if ca != "" and cert == "":
+                raise ValueError(f"{door}_tls_ca needs {door}_tls_cert and {door}_tls_key: set all three")
+        if self.database_migration_url and not urlsplit(self.database_url).username:
+            raise ValueError(
+                "database_migration_url needs a database_url that names the role to work under: "
+                "postgresql://role:password@host/name"
+            )
+        if (self.audit_syslog_cert == "") != (self.audit_syslog_key == ""):
+            raise ValueError("audit_syslog_cert and audit_syslog_key go together: set both or neither")
+        sources = (
+            self.encryption_master_key_file != "",
+            bool(self.encryption_master_key.get_secret_value()),
+            bool(self.encryption_master_key_command),
+        )
+        if sum(sources) > 1 or (self.encryption == "on" and not any(sources)):
+            raise ValueError(
+                "encryption needs one master key: set one of encryption_master_key_file, "
+                "encryption_master_key and encryption_master_key_command"
+            )
         if self.spool_threshold > self.memory_budget:
             raise ValueError(
                 f"spool_threshold ({format_bytes(self.spool_threshold)}) is above memory_budget "
@@ -215,12 +341,57 @@ class Settings(BaseModel):
         return Path(self.spool_dir).expanduser().absolute() if self.spool_dir else self.data_folder / "spool"
 
     @property
+    def log_token_key_file(self) -> Path:
+        return self.data_folder / "secrets" / "log-tokens.key"
+
+    @property
     def public_url_or_default(self) -> str:
         """Without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
         host = "localhost" if self.bind in {"0.0.0.0", "::"} else self.bind  # noqa: S104
-        return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
+        scheme = "https" if self.http_tls_cert else "http"
+        return (
+            f"{scheme}://[{host}]:{self.http_port}" if ":" in host else f"{scheme}://{host}:{self.http_port}"
+        )
+
+    @property
+    def allowed_host_list(self) -> tuple[str, ...]:
+        """With the host of ``public_url``; empty where any is answered."""
+        own = urlsplit(self.public_url).hostname if self.public_url else None
+        hosts = listed(self.allowed_hosts)
+        return (*hosts, own) if hosts and own else hosts
+
+    @property
+    def cors_origin_list(self) -> tuple[str, ...]:
+        return listed(self.cors_origins)
+
+    @property
+    def trusted_proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        return tuple(map(ipaddress.ip_network, listed(self.trusted_proxies)))
+
+    @property
+    def http_tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """Certificate, key and authorities; None where the door does not speak TLS."""
+        return _tls_files(self.http_tls_cert, self.http_tls_key, self.http_tls_ca)
+
+    @property
+    def dicom_tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        return _tls_files(self.dicom_tls_cert, self.dicom_tls_key, self.dicom_tls_ca)
+
+
+def _tls_files(cert: Path | str, key: Path | str, ca: Path | str) -> tuple[Path, Path, Path | None] | None:
+    if not cert:
+        return None
+    return Path(cert).expanduser(), Path(key).expanduser(), Path(ca).expanduser() if ca else None
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether only programs of this machine reach what listens there."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
 
 
 def group_of(name: str) -> str:

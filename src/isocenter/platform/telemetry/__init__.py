@@ -19,6 +19,7 @@ import structlog
 
 from isocenter.platform.telemetry.line import LineRenderer
 from isocenter.platform.telemetry.privacy import escape_control_characters, withhold_patient_data
+from isocenter.platform.telemetry.tokens import PatientTokens
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # What these say per request or per query is noise at best and holds URLs or values at worst.
@@ -48,9 +49,11 @@ def configure_logging(
     log_level: Literal["debug", "info", "warning", "error"] = "info",
     *,
     stream: TextIO | None = None,
+    tokens: PatientTokens | None = None,
 ) -> None:
     """Set up structlog and the standard library's logging for this process; may be called again.
 
+    ``tokens`` turns each :class:`~isocenter.platform.telemetry.tokens.LoggedPatient` into its token.
     Give uvicorn ``log_config=None``, or it lays its own set-up over this one.
     """
     stream = stream or sys.stderr
@@ -60,6 +63,7 @@ def configure_logging(
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        *([tokens] if tokens is not None else []),
         withhold_patient_data,
         escape_control_characters,
     ]

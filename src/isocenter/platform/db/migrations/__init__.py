@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isocenter.kit.errors import Unavailable
+from isocenter.platform.db.row_security import ALL_ORGANIZATIONS, SETTING, grants_to
 from isocenter.platform.db.sqlite import translated
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from alembic.config import Config
 
 _FOLDER = Path(__file__).parent
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +38,21 @@ class MigrationState:
         return not self.known
 
 
-async def upgrade(url: str) -> None:
-    """Apply what is missing. Raises Unavailable when the database is out of reach or newer than us,
-    OutOfSpace when its disk is full."""
+async def upgrade(url: str, *, application_role: str = "") -> None:
+    """Apply what is missing; on PostgreSQL give ``application_role``, where that is not the one of ``url``,
+    what it needs to work on the tables.
+
+    Raises Unavailable when the database is out of reach, newer than us or not for this role to change,
+    OutOfSpace when its disk is full.
+    """
     current = await state(url)
     if current.ahead:
         raise Unavailable(
             f"The database's schema ({current.current}) was written by a newer Isocenter.",
             remedy="Run that newer version, or point --database-url at another database.",
         )
-    if current.behind:
-        await asyncio.to_thread(_run, url, "upgrade")
+    if current.behind or application_role:
+        await asyncio.to_thread(_run, url, "upgrade", application_role)
 
 
 async def state(url: str) -> MigrationState:
@@ -54,7 +61,7 @@ async def state(url: str) -> MigrationState:
     return found
 
 
-def _run(url: str, what: str) -> Any:
+def _run(url: str, what: str, application_role: str = "") -> Any:
     """Alembic is synchronous and slow to import: it works in a thread and only when it is needed."""
     import sqlalchemy as sa
     from alembic import command
@@ -96,7 +103,12 @@ def _run(url: str, what: str) -> Any:
                     if what == "upgrade":
                         # Two processes starting at once: the second waits here and then finds nothing to do.
                         await connection.execute(sa.text("SELECT pg_advisory_xact_lock(731905)"))
-                    return await connection.run_sync(on_connection)
+                        # The owner's own policies hold for it too, and a migration is everybody's.
+                        await connection.exec_driver_sql(f"SET LOCAL {SETTING} = '{ALL_ORGANIZATIONS}'")
+                    found = await connection.run_sync(on_connection)
+                    if application_role:
+                        await connection.run_sync(lambda held: _grant(held, application_role))
+                    return found
             finally:
                 await async_engine.dispose()
 
@@ -104,11 +116,25 @@ def _run(url: str, what: str) -> Any:
     except (sa.exc.DBAPIError, OSError) as error:
         if isinstance(error, sa.exc.DBAPIError) and isinstance(error.orig, sqlite3.Error):
             raise translated(error.orig) from error
+        if getattr(getattr(error, "orig", None), "sqlstate", "") == _INSUFFICIENT_PRIVILEGE:
+            raise Unavailable(
+                "The database's role may not read or change its schema.",
+                remedy="Name the role that owns the tables in --database-migration-url; docs/postgresql.md "
+                "has the SQL for both roles.",
+            ) from error
         raise Unavailable(
             f"The database cannot be reached ({type(error).__name__}).",
             remedy="Check --database-url and that the database runs and may be written to.",
             retry_after_s=10,
         ) from error
+
+
+def _grant(connection: sa.Connection, role: str) -> None:
+    quoted = connection.dialect.identifier_preparer.quote_identifier
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    if connection.exec_driver_sql("SELECT current_user").scalar_one() != role:
+        for statement in grants_to(quoted(role), quoted(schema)):
+            connection.exec_driver_sql(statement)
 
 
 def _config() -> Config:

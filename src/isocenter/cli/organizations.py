@@ -1,0 +1,118 @@
+"""``isocenter org``: organisations and what each has decided for itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from isocenter.cli.account_commands import Json, command_group, told_as_json, with_accounts
+from isocenter.cli.flags import with_settings
+from isocenter.cli.opened import moment
+from isocenter.kit.errors import InvalidInput
+from isocenter.platform.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from isocenter.features.accounts.entries import Organization
+    from isocenter.features.accounts.opening import Accounts
+    from isocenter.features.accounts.organizations import Decided
+    from isocenter.platform.security import Subject
+
+app = command_group("Make organisations and say what each has decided for itself.")
+Slug = Annotated[str, typer.Argument(help="Short name of the organisation.")]
+
+
+@app.command()
+@with_settings
+def create(
+    loaded: LoadedSettings,
+    slug: Slug,
+    name: Annotated[str, typer.Option("--name", help="Its name for people.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an organisation. Its first administrator: isocenter admin create --org."""
+
+    async def run(accounts: Accounts, subject: Subject) -> Organization:
+        return await accounts.organizations.create(subject, slug, name)
+
+    made = with_accounts(loaded, "", run)
+    if as_json:
+        told_as_json(made)
+    else:
+        typer.echo(f"{made.slug} was made. Its first administrator:")
+        typer.echo(f"isocenter admin create LOGIN --no-operator --org {made.slug}")
+
+
+@app.command("list")
+@with_settings
+def list_(loaded: LoadedSettings, as_json: Json = False) -> None:
+    """Show all organisations."""
+
+    async def run(accounts: Accounts, subject: Subject) -> list[Organization]:
+        return await accounts.organizations.list(subject)
+
+    found = with_accounts(loaded, "", run)
+    if as_json:
+        told_as_json({"organizations": found})
+        return
+    for one in found:
+        typer.echo(f"{one.id:>4}  {one.slug:24}  {moment(one.created_at_us)}  {one.name}".rstrip())
+
+
+@app.command()
+@with_settings
+def show(loaded: LoadedSettings, slug: Slug, as_json: Json = False) -> None:
+    """Show an organisation and its settings."""
+
+    async def run(accounts: Accounts, _: Subject) -> Decided:
+        return await accounts.organizations.by_slug(slug)
+
+    _tell(with_accounts(loaded, "", run), as_json=as_json)
+
+
+@app.command("set")
+@with_settings
+def set_(
+    loaded: LoadedSettings,
+    slug: Slug,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="Without a value: as the server.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change settings: isocenter org set st-marys conflict_policy=replace registration_open=true.
+
+    A running server goes by the archive's policies once it is started again.
+    """
+    changes = dict(_setting(pair) for pair in settings or [])
+
+    async def run(accounts: Accounts, subject: Subject) -> Decided:
+        organization, _ = await accounts.organizations.by_slug(slug)
+        return await accounts.organizations.change(subject, organization.id, name=name, settings=changes)
+
+    _tell(with_accounts(loaded, "", run), as_json=as_json)
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise InvalidInput(f"{pair!r} has no value.", remedy="Write conflict_policy=replace.")
+    if not value:
+        return name, None
+    try:
+        return name, orjson.loads(value)  # true, 5
+    except orjson.JSONDecodeError:
+        return name, value
+
+
+def _tell(decided: Decided, *, as_json: bool) -> None:
+    organization, settings = decided
+    if as_json:
+        told_as_json(asdict(organization) | {"settings": settings.model_dump(mode="json")})
+        return
+    typer.echo(f"{organization.slug}: {organization.name}")
+    for name, value in settings.model_dump(mode="json").items():
+        typer.echo(f"  {name:28} {'(as the server)' if value is None else value}")

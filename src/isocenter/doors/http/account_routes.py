@@ -1,0 +1,26 @@
+"""Every route of ``features/accounts``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from isocenter.doors.http.api_key_routes import api_key_router
+from isocenter.doors.http.auth_routes import auth_router
+from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.me_routes import me_router, own_auth_router
+from isocenter.doors.http.organization_routes import organization_router, own_organization_router
+from isocenter.doors.http.user_routes import user_router
+from isocenter.features.accounts.opening import Accounts
+
+
+def account_routers(accounts: Accounts, gate: Gate, *, https: bool = False) -> tuple[APIRouter, ...]:
+    """``https``: browsers reach us by it."""
+    return (
+        auth_router(accounts, https=https),
+        own_auth_router(accounts, gate),
+        me_router(accounts, gate),
+        user_router(accounts, gate),
+        api_key_router(accounts, gate),
+        own_organization_router(accounts, gate),
+        organization_router(accounts, gate),
+    )

@@ -1,0 +1,122 @@
+"""``/api/v1/organization``: one's own; ``/api/v1/organizations``: all of them, for operators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.instants import instant
+from isocenter.doors.http.user_routes import ID_MAX, InvitedModel, InviteModel, invited_model
+from isocenter.features.accounts.entries import Organization
+from isocenter.features.accounts.opening import Accounts
+from isocenter.features.accounts.organization_settings import OrganizationSettings
+from isocenter.platform.security import Permission, Subject
+
+OrganizationId = Annotated[int, Path(ge=1, le=ID_MAX)]
+_SETTINGS_MAX = 50
+
+
+class OrganizationModel(BaseModel):
+    id: int
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class OrganizationsModel(BaseModel):
+    organizations: list[OrganizationModel]
+
+
+class DecidedModel(OrganizationModel):
+    """A setting that is null follows the server's."""
+
+    settings: dict[str, Any]
+
+
+class MakeOrganizationModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    slug: Annotated[str, Field(max_length=63)]
+    name: Annotated[str, Field(max_length=200)] = ""
+
+
+class ChangeOrganizationModel(BaseModel):
+    """Only the settings that are named change."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    settings: Annotated[dict[str, Any], Field(max_length=_SETTINGS_MAX)] = {}
+
+
+def own_organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/organization", tags=["organizations"])
+    manages = gate.needs(Permission.ORGANIZATION_MANAGE)
+
+    @router.get("")
+    async def show(subject: Subject = manages) -> DecidedModel:
+        return decided_model(*await accounts.organizations.find(subject.organization_id))
+
+    @router.patch("")
+    async def change(asked: ChangeOrganizationModel, subject: Subject = manages) -> DecidedModel:
+        changed = await accounts.organizations.change(
+            subject, subject.organization_id, name=asked.name, settings=asked.settings
+        )
+        return decided_model(*changed)
+
+    return router
+
+
+def organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/organizations", tags=["organizations"])
+    operates = gate.needs(Permission.ORGANIZATIONS_MANAGE)
+    organizations = accounts.organizations
+
+    @router.get("")
+    async def list_organizations(subject: Subject = operates) -> OrganizationsModel:
+        found = await organizations.list(subject)
+        return OrganizationsModel(organizations=[organization_model(one) for one in found])
+
+    @router.post("", status_code=201)
+    async def make(asked: MakeOrganizationModel, subject: Subject = operates) -> OrganizationModel:
+        return organization_model(await organizations.create(subject, asked.slug, asked.name))
+
+    @router.get("/{organization_id}")
+    async def show(organization_id: OrganizationId, subject: Subject = operates) -> DecidedModel:
+        return decided_model(*await organizations.find(organization_id))
+
+    @router.patch("/{organization_id}")
+    async def change(
+        asked: ChangeOrganizationModel, organization_id: OrganizationId, subject: Subject = operates
+    ) -> DecidedModel:
+        changed = await organizations.change(
+            subject, organization_id, name=asked.name, settings=asked.settings
+        )
+        return decided_model(*changed)
+
+    @router.post("/{organization_id}/users", status_code=201)
+    async def invite(
+        asked: InviteModel, organization_id: OrganizationId, subject: Subject = operates
+    ) -> InvitedModel:
+        """Its first administrator, most of the time: those invite the others."""
+        await organizations.find(organization_id)
+        there = replace(subject, organization_id=organization_id)
+        return invited_model(await accounts.people.invite(there, asked.login, asked.name, asked.role))
+
+    return router
+
+
+def organization_model(organization: Organization) -> OrganizationModel:
+    return OrganizationModel(
+        id=organization.id,
+        slug=organization.slug,
+        name=organization.name,
+        created_at=instant(organization.created_at_us),
+    )
+
+
+def decided_model(organization: Organization, settings: OrganizationSettings) -> DecidedModel:
+    return DecidedModel(**organization_model(organization).model_dump(), settings=settings.model_dump())

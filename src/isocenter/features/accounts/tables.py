@@ -1,0 +1,114 @@
+"""Who somebody is: people, their logins, keys of programs, links that work once.
+
+Of whatever a person or program has to show (password, refresh token, key, link, recovery code) only a hash is
+kept. ``role``, ``state`` and ``purpose`` hold the words of :mod:`.entries`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from isocenter.platform.db.types import (
+    BigInt,
+    Flag,
+    Text,
+    count,
+    instant,
+    metadata,
+    organization,
+    primary_key,
+    text,
+)
+
+
+def _account(*, nullable: bool = False) -> sa.Column[int]:
+    return sa.Column("account_id", BigInt, sa.ForeignKey("account.id"), nullable=nullable)
+
+
+account = sa.Table(
+    "account",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("login", Text, nullable=False, unique=True),  # folded; one person, one organisation
+    text("display_name"),
+    sa.Column("role", Text, nullable=False),
+    sa.Column("operator", Flag, nullable=False, server_default="0"),
+    text("password_hash"),
+    sa.Column("state", Text, nullable=False),
+    count("version"),  # counts what ends access tokens before their time
+    text("totp_secret"),  # encrypted
+    sa.Column("totp_confirmed", Flag, nullable=False, server_default="0"),
+    count("totp_step"),  # the last one used: none is accepted twice
+    instant("created_at_us"),
+    sa.Column("last_login_at_us", BigInt),
+    sa.Column("password_changed_at_us", BigInt),
+    sa.Index(None, "organization_id"),
+)
+
+login_session = sa.Table(
+    "login_session",
+    metadata,
+    primary_key(),
+    organization(),
+    _account(),
+    instant("created_at_us"),
+    instant("expires_at_us"),
+    sa.Column("revoked_at_us", BigInt),
+    sa.Column("last_used_at_us", BigInt),
+    text("address"),
+    text("user_agent"),
+    sa.Index(None, "account_id"),
+)
+
+refresh_token = sa.Table(
+    "refresh_token",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("session_id", BigInt, sa.ForeignKey("login_session.id"), nullable=False),
+    sa.Column("token_hash", Text, nullable=False, unique=True),
+    sa.Column("used_at_us", BigInt),  # kept after its use, so that a second use is recognised
+    sa.Index(None, "session_id"),
+)
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    primary_key(),
+    organization(),
+    text("name"),
+    text("prefix"),
+    sa.Column("secret_hash", Text, nullable=False, unique=True),
+    sa.Column("permissions", Text, nullable=False, server_default="[]"),
+    text("created_by"),
+    instant("created_at_us"),
+    sa.Column("expires_at_us", BigInt),
+    sa.Column("revoked_at_us", BigInt),
+    sa.Column("last_used_at_us", BigInt),
+    sa.Index(None, "organization_id"),
+)
+
+one_time_link = sa.Table(
+    "one_time_link",
+    metadata,
+    primary_key(),
+    organization(),
+    _account(nullable=True),  # none for the first set-up
+    sa.Column("purpose", Text, nullable=False),
+    sa.Column("token_hash", Text, nullable=False, unique=True),
+    instant("expires_at_us"),
+    sa.Column("used_at_us", BigInt),
+    sa.Index(None, "account_id"),
+)
+
+recovery_code = sa.Table(
+    "recovery_code",
+    metadata,
+    primary_key(),
+    organization(),
+    _account(),
+    sa.Column("code_hash", Text, nullable=False),
+    sa.Column("used_at_us", BigInt),
+    sa.Index(None, "account_id"),
+)
