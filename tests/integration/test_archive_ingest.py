@@ -207,7 +207,7 @@ async def test_real_files_are_stored_as_they_are_or_quarantined_with_a_reason(
             assert outcome.kind in {STORED, DUPLICATE, OutcomeKind.REPLACED}, path
             stored += 1
             assert_same_object(await stored_file(archive, outcome.sop_instance_uid), content, path)
-        assert stored > 100
+        assert stored > 50  # of pydicom's own files alone
         assert await broken_promises(archive) == []
 
 

@@ -38,6 +38,8 @@ def test_servers_end_with_the_session(tmp_path: Path, end: signal.Signals) -> No
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         text=True,
+        # A shell's background job begins with SIGINT ignored, and so would this one's.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as inner:
         seen = []
         for line in inner.stdout:
