@@ -21,9 +21,15 @@ from isocenter.platform.storage.interface import InMemory, OnDisk, PutOutcome
 from isocenter.platform.storage.local import LocalStore
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[LocalStore]:
-    opened = LocalStore(tmp_path / "objects")
+@pytest.fixture(params=["nameless", "named"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[LocalStore]:
+    """On a file system with files that have no name, and on one without."""
+    with monkeypatch.context() as older:
+        if request.param == "named":
+            older.delattr(os, "O_TMPFILE")
+        opened = LocalStore(tmp_path / "objects")
     yield opened
     await opened.close()
 
@@ -79,7 +85,10 @@ async def test_short_writes_are_continued(store, monkeypatch):
     assert await store.get("pieces") == data
 
 
-async def test_contents_are_durable_before_their_name_and_the_name_before_the_answer(store, monkeypatch):
+async def test_contents_are_durable_before_their_name_and_the_name_before_the_answer(
+    store, request, monkeypatch
+):
+    cleared = ["unlink"] if "named" in request.node.callspec.params.values() else []
     calls: list[str] = []
 
     def record(name: str) -> None:
@@ -94,10 +103,10 @@ async def test_contents_are_durable_before_their_name_and_the_name_before_the_an
     for name in ("writev", "fdatasync", "mkdir", "link", "fsync", "unlink"):
         record(name)
     await store.put("a/b/new", InMemory([b"x"]))
-    assert calls == ["writev", "fdatasync", "mkdir", "fsync", "mkdir", "fsync", "link", "fsync", "unlink"]
+    assert calls == ["writev", "fdatasync", "mkdir", "fsync", "mkdir", "fsync", "link", "fsync", *cleared]
     calls.clear()
     await store.put("a/b/second", InMemory([b"x"]))
-    assert calls == ["writev", "fdatasync", "link", "fsync", "unlink"]
+    assert calls == ["writev", "fdatasync", "link", "fsync", *cleared]
     calls.clear()
     assert await store.put("a/b/second", InMemory([b"x"])) is PutOutcome.EXISTED
     assert calls == ["fsync"]
@@ -106,20 +115,32 @@ async def test_contents_are_durable_before_their_name_and_the_name_before_the_an
 async def test_a_file_of_another_file_system_is_copied(store, tmp_path, monkeypatch):
     original, refused = os.link, []
 
-    def link(source, target):
-        if not str(source).startswith(str(store.incoming)):
+    spooled = tmp_path / "spooled"
+
+    def link(source, target, **how):
+        if source == str(spooled):
             refused.append(source)
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        original(source, target)
+        original(source, target, **how)
 
     monkeypatch.setattr(folder_module.os, "link", link)
     data = os.urandom(3_000_000)
-    spooled = tmp_path / "spooled"
     spooled.write_bytes(data)
     assert await store.put("from/elsewhere", OnDisk(spooled)) is PutOutcome.CREATED
     assert refused
     assert not spooled.exists()
     assert await store.get("from/elsewhere") == data
+
+
+async def test_a_folder_that_was_replaced_gets_the_object(store, tmp_path):
+    """What is open is not what the path leads to any more: somebody restored a backup, say."""
+    await store.put("a/b/first", InMemory([b"x"]))
+    (tmp_path / "objects/a/b").rename(tmp_path / "aside")
+    (tmp_path / "aside/first").unlink()
+    (tmp_path / "aside").rmdir()
+    (tmp_path / "objects/a/b").mkdir()
+    await store.put("a/b/second", InMemory([b"y"]))
+    assert await store.get("a/b/second") == b"y"
 
 
 async def test_a_spooled_file_that_is_gone_is_our_own_fault(store, tmp_path):

@@ -7,15 +7,16 @@
     {root}/.health/      probes
     {root}/.lock         held shared while an object is renewed, exclusively while an old one is deleted
 
-A new object is written to ``.incoming``, fdatasynced, and only then given its name, by ``link``: unlike
-``rename`` it refuses to replace, without the ``renameat2`` that NFS lacks, and costs the same (measured on
-ext4: 19 µs for the link, 6 µs for removing the old name, beside 600 µs for writing and syncing 525 KB).
-The fsync of the folder makes the name durable. Every function raises plain OSErrors, apart from
+A new object is written to a file without a name (``O_TMPFILE``; where the file system has none, to one in
+``.incoming``), fdatasynced, and only then given its name, by ``link``: unlike ``rename`` it refuses to
+replace, without the ``renameat2`` that NFS lacks. The fsync of the folder makes the name durable. Each call
+costs more than its microseconds, since Python gives up its lock for it and waits to get it back: so few.
+Every function raises plain OSErrors, apart from
 :class:`~isocenter.kit.errors.Conflict` where a key is taken by something else and
 :class:`~isocenter.kit.errors.NotFound` where there is nothing to read.
 """
 # Names are strings here: making a Path for each object costs more than linking it.
-# ruff: noqa: PTH100, PTH102, PTH103, PTH108, PTH112, PTH116, PTH119, PTH120, PTH123
+# ruff: noqa: PTH100, PTH102, PTH103, PTH108, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -31,12 +32,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from isocenter.kit.errors import Conflict, InternalError, NotFound
+from isocenter.platform.storage.durable_folders import FOLDER_MODE, DurableFolders, OpenFolder, sync_folder
 from isocenter.platform.storage.interface import Buffer, ObjectInfo, PutOutcome
 
 FILE_MODE = 0o640
-FOLDER_MODE = 0o750
 BUFFERS_PER_WRITE_MAX = 1024  # IOV_MAX of Linux
-DURABLE_FOLDERS_MAX = 100_000  # what is forgotten beyond that is only made sure of once more
 LINK_ATTEMPTS_MAX = 4  # each failure needs somebody who deletes that name or folder at that very moment
 
 
@@ -46,7 +46,8 @@ class Folder:
         self.incoming = f"{self.root}/.incoming"
         self._probes = f"{self.root}/.health"
         self._lock_path = f"{self.root}/.lock"
-        self._durable_folders: set[str] = set()
+        self._folders = DurableFolders(self.root)
+        self._nameless = False
         self._names = itertools.count()
         self._name_prefix = f"{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -61,6 +62,7 @@ class Folder:
             with suppress(FileExistsError):
                 os.mkdir(folder, FOLDER_MODE)
         os.close(os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        self._nameless = self._can_link_nameless_files()
 
     def check_mounted(self) -> None:
         """Raises FileNotFoundError when the root is not there: then nothing can be said about any object."""
@@ -111,26 +113,31 @@ class Folder:
     def _finish(self, descriptor: int, path: str, key: str, size: int) -> PutOutcome:
         """Makes the contents durable, then the name."""
         os.fdatasync(descriptor)
-        final, folder = self._locate(key)
-        for _ in range(LINK_ATTEMPTS_MAX):
+        folder, name = self._locate(key)
+        for attempt in range(LINK_ATTEMPTS_MAX):
             try:
-                self._make_durable_folder(folder)
-                os.link(path, final)
+                target = self._folders.open(folder)
+                target.link(path, name)
             except FileExistsError:
                 if self._renew(key, size):  # false: deleted since, so its name is free again
                     return PutOutcome.EXISTED
             except FileNotFoundError:
-                self._forget_folder(folder)  # somebody removed it behind our back
+                self._folders.forget(folder)  # somebody removed it behind our back
             except NotADirectoryError as error:
                 raise _folder_taken(key) from error
+            except OSError as error:
+                if error.errno != errno.EXDEV or attempt:
+                    raise
+                self._folders.forget(folder)  # open since before another disk was mounted here, perhaps
             else:
-                _sync_folder(folder)
+                target.sync()
                 return PutOutcome.CREATED
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
 
     def _renew(self, key: str, size: int) -> bool:
         """Whether the object is there; if so it is fresh for sweeps, and durable, when this returns."""
-        final, folder = self._locate(key)
+        folder, name = self._locate(key)
+        final = f"{folder}/{name}"
         try:
             present = os.stat(final, follow_symlinks=False)
         except FileNotFoundError:
@@ -150,11 +157,11 @@ class Folder:
                 code="object-size-differs",
                 remedy="Run `isocenter storage check`: the stored file may have been damaged.",
             )
-        _sync_folder(folder)  # whoever linked it may still be about to
+        sync_folder(folder)  # whoever linked it may still be about to
         return True
 
     def remove(self, key: str, unmodified_since: datetime | None) -> bool:
-        final, _ = self._locate(key)
+        final = self._path(key)
         with self._locked(fcntl.LOCK_EX):
             try:
                 if unmodified_since is not None and _modified_at(os.lstat(final)) > unmodified_since:
@@ -170,7 +177,7 @@ class Folder:
     def read_range(self, key: str, start: int, length: int | None) -> bytes:
         """Raises NotFound when there is no such object."""
         try:
-            file = open(self._locate(key)[0], "rb", buffering=0)  # noqa: SIM115
+            file = open(self._path(key), "rb", buffering=0)  # noqa: SIM115
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             self.check_mounted()
             raise NotFound(f"no object is stored as {key}", code="object-not-found") from error
@@ -183,7 +190,7 @@ class Folder:
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:
-            found = os.lstat(self._locate(key)[0])
+            found = os.lstat(self._path(key))
         except (FileNotFoundError, NotADirectoryError):
             self.check_mounted()
             return None
@@ -226,26 +233,38 @@ class Folder:
         with self._new_file() as (descriptor, path):
             _write_all(descriptor, [memoryview(b"probe")])
             os.fdatasync(descriptor)
-            name = f"{self._probes}/{os.path.basename(path)}"
-            os.link(path, name)
+            folder, name = OpenFolder(self._probes), self._new_name()
+            folder.link(path, name)
             try:
-                _sync_folder(self._probes)
-                with open(name, "rb", buffering=0) as file:
+                folder.sync()
+                with open(f"{self._probes}/{name}", "rb", buffering=0) as file:
                     if file.readall() != b"probe":
                         raise OSError(errno.EIO, os.strerror(errno.EIO))
             finally:
-                os.unlink(name)
+                os.unlink(f"{self._probes}/{name}")
         return shutil.disk_usage(self.root).free
 
     # --- the parts ----------------------------------------------------------------------------
 
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
     def _locate(self, key: str) -> tuple[str, str]:
-        folder, _, _ = key.rpartition("/")
-        return f"{self.root}/{key}", f"{self.root}/{folder}" if folder else self.root
+        """The object's folder, and its name there."""
+        folder, _, name = key.rpartition("/")
+        return f"{self.root}/{folder}" if folder else self.root, name
 
     @contextmanager
     def _new_file(self) -> Iterator[tuple[int, str]]:
-        path = f"{self.incoming}/{self._name_prefix}-{next(self._names)}"
+        """A file to write, and what it is linked by. It is gone afterwards, unless it was linked."""
+        if self._nameless:
+            descriptor = os.open(self.incoming, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, FILE_MODE)
+            try:
+                yield descriptor, f"/proc/self/fd/{descriptor}"
+            finally:
+                os.close(descriptor)
+            return
+        path = f"{self.incoming}/{self._new_name()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(path, flags, FILE_MODE)
         try:
@@ -255,29 +274,22 @@ class Folder:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def _make_durable_folder(self, folder: str) -> None:
-        """Makes the folder and its parents; this process fsyncs each name before anything relies on it.
+    def _new_name(self) -> str:
+        return f"{self._name_prefix}-{next(self._names)}"
 
-        A folder that is already there gets it too, once: who made it may not have come to its fsync yet.
-        """
-        if folder == self.root or folder in self._durable_folders:
-            return
-        parent = os.path.dirname(folder)
-        self._make_durable_folder(parent)
+    def _can_link_nameless_files(self) -> bool:
+        """NFS and some others cannot, and a container may lack /proc."""
+        if not hasattr(os, "O_TMPFILE"):
+            return False
+        self._nameless = True
+        name = self._new_name()
         try:
-            os.mkdir(folder, FOLDER_MODE)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
-        _sync_folder(parent)
-        if len(self._durable_folders) >= DURABLE_FOLDERS_MAX:
-            self._durable_folders.clear()
-        self._durable_folders.add(folder)
-
-    def _forget_folder(self, folder: str) -> None:
-        while folder != self.root:
-            self._durable_folders.discard(folder)
-            folder = os.path.dirname(folder)
+            with self._new_file() as (_, path):
+                OpenFolder(self.incoming).link(path, name)
+        except OSError:
+            return False
+        os.unlink(f"{self.incoming}/{name}")
+        return True
 
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:
@@ -321,14 +333,6 @@ def _read_exactly(descriptor: int, start: int, stop: int) -> bytes:
         pieces.append(piece)
         start += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_file(found: os.stat_result) -> bool:
