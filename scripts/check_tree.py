@@ -40,6 +40,7 @@ ACROSS = {
     "src/isocenter/features/accounts/joining.py": "a one-time link does too; the first account has none",
     "src/isocenter/features/accounts/login.py": "a login is one in the whole installation",
     "src/isocenter/features/accounts/organizations.py": "operators make and list them",
+    "src/isocenter/features/accounts/passkey_checks.py": "a passkey says itself whose it is",
     "src/isocenter/features/accounts/sessions.py": "a refresh token says itself whose it is",
     "src/isocenter/features/audit/reading.py": "the trail of each is delivered and verified in turn",
     "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",

@@ -26,6 +26,7 @@ from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.accounts.associations import AssociationIdentities
+from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
@@ -117,7 +118,14 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
-    accounts = open_accounts(database, clock, key, trail, on_settings_change=policies.forget)
+    accounts = open_accounts(
+        database,
+        clock,
+        key,
+        trail,
+        relying_party=_relying_party(settings),
+        on_settings_change=policies.forget,
+    )
     try:
         yield Archive(
             settings=settings,
@@ -149,6 +157,11 @@ def installation_key_of(settings: Settings) -> InstallationKey:
     if given := settings.installation_key.get_secret_value():
         return InstallationKey(given)
     return InstallationKey.of_folder(settings.data_folder / "secrets")
+
+
+def _relying_party(settings: Settings) -> RelyingParty | None:
+    domain, origins = settings.relying_party
+    return RelyingParty(domain, origins) if domain else None
 
 
 def open_store_of(settings: Settings) -> ObjectStore:
@@ -283,6 +296,7 @@ class Server:
         await self._clear_incoming()
         listener = _listen(settings.bind, settings.http_port)
         self.http_port = listener.getsockname()[1]
+        self._archive.accounts.ceremonies.listen_at(self.http_port)
         try:
             await self._dicom.start(settings.bind, settings.dicom_port)
         except Unavailable:

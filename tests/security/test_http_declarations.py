@@ -40,6 +40,7 @@ _PLACES = {
     "key_id": "9",
     "organization_id": "9",
     "session_id": "9",
+    "passkey_id": "9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -53,6 +54,9 @@ _PUBLIC_PATHS = {
     "/api/v1/auth/register",
     "/api/v1/auth/invitations/accept",
     "/api/v1/auth/setup",
+    "/api/v1/auth/passkeys/login/options",
+    "/api/v1/auth/passkeys/login",
+    "/api/v1/auth/passkeys/second-factor/options",
 }
 
 

@@ -14,6 +14,7 @@ from isocenter.doors.http.account_routes import account_routers
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpServices
+from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.kit.clock import ManualClock
@@ -24,6 +25,7 @@ PASSWORD = "quartz-umbrella-Tahiti-09"
 OTHER_PASSWORD = "violet-anchor-Bergamo-77"
 KEY = InstallationKey("0123456789abcdef" * 4)
 OURS = 1
+RELYING_PARTY = RelyingParty("localhost", ("http://localhost:8080",))
 
 
 def command_line(organization_id: int = OURS) -> Subject:
@@ -102,10 +104,12 @@ class TestAccounts:
 
 
 @asynccontextmanager
-async def opened_accounts(url: str) -> AsyncIterator[TestAccounts]:
+async def opened_accounts(
+    url: str, *, relying_party: RelyingParty | None = RELYING_PARTY
+) -> AsyncIterator[TestAccounts]:
     database = await open_database(url)
     clock, trail = ManualClock(), Trail()
-    accounts = open_accounts(database, clock, KEY, trail)
+    accounts = open_accounts(database, clock, KEY, trail, relying_party=relying_party)
     gate = Gate(accounts.authentication, recorder=trail)
     # The other doors are not in this application: whoever asked them for anything would notice.
     services = HttpServices(database, None, None, gate, clock=clock)  # type: ignore[arg-type]

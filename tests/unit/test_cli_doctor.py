@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isocenter.cli import doctor
-from isocenter.cli.doctor import certificates, clock, machine, ports, services
+from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, services
 from isocenter.cli.doctor.findings import Check, Finding, Verdict
 from isocenter.platform.settings import Settings
 
@@ -246,3 +246,22 @@ def test_json_says_the_same(run_doctor: Callable[..., tuple[int, str]], taken_po
     assert code == 1 and document["ok"] is False
     (sick,) = [check for check in document["checks"] if check["verdict"] == "bad"]
     assert set(sick) == {"name", "verdict", "says", "remedy"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, ["They belong to localhost and work on pages of http://localhost:0."]),
+        ({"bind": "0.0.0.0"}, ["They belong to localhost: only browsers of this machine have any."]),
+        (
+            {"public_url": "http://pacs.example"},
+            ["Browsers offer none for http://pacs.example: they ask for a name and HTTPS."],
+        ),
+        ({"auth": "off"}, []),
+    ],
+)
+def test_where_passkeys_can_be_used(tmp_path: Path, values: dict[str, object], says: list[str]) -> None:
+    found = list(passkeys.passkeys(settings_in(tmp_path, **values)))
+    assert [finding.says for finding in found] == says
+    assert all(finding.verdict is not Verdict.BAD for finding in found)
+    assert all(("public_url" in finding.remedy) == (finding.verdict is Verdict.UNKNOWN) for finding in found)

@@ -46,6 +46,12 @@ def test_no_limit_on_objects_is_none(written: object) -> None:
         {"database_migration_url": "sqlite:///x.db", "database_url": "postgresql://role@host/name"},
         {"storage_url": "ftp://host"},
         {"public_url": "isocenter.example"},
+        {"public_url": "https://isocenter.example:99999"},
+        {"passkey_rp_id": "https://pacs.example"},
+        {"passkey_rp_id": "pacs.example"},
+        {"public_url": "https://notpacs.example", "passkey_rp_id": "pacs.example"},
+        {"public_url": "https://pacs.example", "passkey_origins": "https://pacs.example.evil"},
+        {"passkey_origins": "http://localhost:5173/"},
         {"calling_ae_titles": "everybody"},
         {"auth": "off", "bind": "0.0.0.0"},
         {"auth": "off", "bind": "::"},
@@ -90,6 +96,38 @@ def test_what_is_empty_is_derived(tmp_path: Path) -> None:
 )
 def test_the_public_url_is_one_that_can_be_opened(bind: str, url: str) -> None:
     assert Settings(bind=bind).public_url_or_default == url
+
+
+@pytest.mark.parametrize(
+    ("values", "domain", "origins"),
+    [
+        ({}, "localhost", ["http://localhost:8080"]),
+        ({"bind": "::1", "http_port": 80}, "localhost", ["http://localhost"]),
+        ({"bind": "0.0.0.0"}, "localhost", ["http://localhost:8080"]),
+        ({"http_tls_cert": "c", "http_tls_key": "k", "http_port": 443}, "localhost", ["https://localhost"]),
+        ({"bind": "10.0.0.5"}, "", []),
+        ({"public_url": "https://10.0.0.5"}, "", []),
+        ({"public_url": "http://pacs.example"}, "", []),
+        ({"public_url": "https://Pacs.Example:443/here"}, "pacs.example", ["https://pacs.example"]),
+        (
+            {"public_url": "https://pacs.example:8443", "passkey_origins": "https://a.pacs.example"},
+            "pacs.example",
+            ["https://pacs.example:8443", "https://a.pacs.example"],
+        ),
+        (
+            {"public_url": "https://a.b.example", "passkey_rp_id": "b.example"},
+            "b.example",
+            ["https://a.b.example"],
+        ),
+        (
+            {"passkey_origins": "http://localhost:5173"},
+            "localhost",
+            ["http://localhost:8080", "http://localhost:5173"],
+        ),
+    ],
+)
+def test_whom_passkeys_belong_to(values: dict[str, object], domain: str, origins: list[str]) -> None:
+    assert Settings.model_validate(values).relying_party == (domain, tuple(origins))
 
 
 def test_what_is_set_is_not_derived(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def list_(loaded: LoadedSettings, organization: InOrganization = "", as_json: Js
     for one in found:
         seen = moment(one.last_login_at_us) if one.last_login_at_us else "never logged in"
         role = f"{one.role}{' (operator)' if one.operator else ''}"
-        typer.echo(f"{one.login:32}  {role:22}  {one.state:8}  {seen:20}  {one.display_name}".rstrip())
+        factors = _factors(one)
+        line = f"{one.login:32}  {role:22}  {one.state:8}  {factors:16}  {seen:20}  {one.display_name}"
+        typer.echo(line.rstrip())
     if not found:
         typer.echo("Nobody. Make the first one with: isocenter admin create LOGIN")
 
@@ -132,7 +134,7 @@ def reset(
 def clear_second_factor(
     loaded: LoadedSettings, login: LoginName, organization: InOrganization = "", as_json: Json = False
 ) -> None:
-    """Turn off the second factor of somebody who lost the phone and the recovery codes."""
+    """Take phone, passkeys and recovery codes off the account of somebody who lost them."""
 
     async def run(accounts: Accounts, subject: Subject) -> Account:
         account = await accounts.people.by_login(subject, login)
@@ -144,6 +146,14 @@ def clear_second_factor(
         told_as_json(account)
     else:
         typer.echo(f"{account.login} logs in with the password alone.")
+
+
+def _factors(account: Account) -> str:
+    """What answers beside the password, or in its place."""
+    words = ["app"] if account.totp else []
+    if account.passkeys:
+        words.append("1 passkey" if account.passkeys == 1 else f"{account.passkeys} passkeys")
+    return ", ".join(words) or ("recovery codes" if account.second_factor else "password only")
 
 
 def _tell_link(link: Link) -> None:

@@ -9,6 +9,11 @@ from isocenter.doors.http.auth_routes import auth_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.me_routes import me_router, own_auth_router
 from isocenter.doors.http.organization_routes import organization_router, own_organization_router
+from isocenter.doors.http.passkey_routes import (
+    my_passkey_router,
+    own_passkey_router,
+    passkey_login_router,
+)
 from isocenter.doors.http.user_routes import user_router
 from isocenter.features.accounts.opening import Accounts
 
@@ -19,6 +24,9 @@ def account_routers(accounts: Accounts, gate: Gate, *, https: bool = False) -> t
         auth_router(accounts, https=https),
         own_auth_router(accounts, gate),
         me_router(accounts, gate),
+        passkey_login_router(accounts, https=https),
+        own_passkey_router(accounts, gate),
+        my_passkey_router(accounts, gate),
         user_router(accounts, gate),
         api_key_router(accounts, gate),
         own_organization_router(accounts, gate),

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Cookie, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.doors.http.gate import PUBLIC, client_address, declare
+from isocenter.doors.http.passkey_models import CredentialModel
 from isocenter.doors.http.user_routes import UserModel, user_model
 from isocenter.features.accounts.opening import Accounts
 from isocenter.features.accounts.sessions import RefreshRefused, Tokens
@@ -25,11 +26,13 @@ class _Asked(BaseModel):
 
 
 class LoginModel(_Asked):
-    """``totp``: a code of the second factor or a recovery code. ``cookie``: see TokensModel."""
+    """``totp``: a code of the second factor or a recovery code; ``passkey`` in its place, see
+    ``passkeys/second-factor/options``. ``cookie``: see TokensModel."""
 
     login: Login
     password: Password
     totp: Annotated[str, Field(max_length=64)] = ""
+    passkey: CredentialModel | None = None
     cookie: bool = False
 
 
@@ -72,34 +75,17 @@ def auth_router(accounts: Accounts, *, https: bool) -> APIRouter:
     """``https``: browsers reach us by it, whatever a proxy in between makes of it."""
     router = APIRouter(prefix=PATH, tags=["auth"])
 
-    def answer(tokens: Tokens, request: Request, response: Response, *, cookie: bool) -> TokensModel:
-        if cookie:
-            response.set_cookie(
-                COOKIE,
-                tokens.refresh_token,
-                max_age=tokens.refresh_expires_in_s,
-                path=PATH,
-                secure=https or request.url.scheme == "https",
-                httponly=True,
-                samesite="strict",
-            )
-        return TokensModel(
-            access_token=tokens.access_token,
-            expires_in=tokens.expires_in_s,
-            refresh_token=None if cookie else tokens.refresh_token,
-            refresh_expires_in=tokens.refresh_expires_in_s,
-        )
-
     @router.post("/login")
     async def log_in(asked: LoginModel, request: Request, response: Response) -> TokensModel:
         tokens = await accounts.login.log_in(
             asked.login,
             asked.password,
             code=asked.totp,
+            passkey=asked.passkey.as_sent() if asked.passkey else None,
             address=client_address(request),
             user_agent=request.headers.get("user-agent", ""),
         )
-        return answer(tokens, request, response, cookie=asked.cookie)
+        return tokens_model(tokens, request, response, cookie=asked.cookie, https=https)
 
     @router.post("/refresh")
     async def refresh(
@@ -112,7 +98,7 @@ def auth_router(accounts: Accounts, *, https: bool) -> APIRouter:
         if not given and not isocenter_refresh:
             raise RefreshRefused
         tokens = await accounts.sessions.refresh(given or isocenter_refresh, client_address(request))
-        return answer(tokens, request, response, cookie=not given)
+        return tokens_model(tokens, request, response, cookie=not given, https=https)
 
     @router.post("/register", status_code=201)
     async def register(asked: RegisterModel, request: Request) -> UserModel:
@@ -137,3 +123,24 @@ def auth_router(accounts: Accounts, *, https: bool) -> APIRouter:
     for route in router.routes:
         declare(route, PUBLIC)
     return router
+
+
+def tokens_model(
+    tokens: Tokens, request: Request, response: Response, *, cookie: bool, https: bool
+) -> TokensModel:
+    if cookie:
+        response.set_cookie(
+            COOKIE,
+            tokens.refresh_token,
+            max_age=tokens.refresh_expires_in_s,
+            path=PATH,
+            secure=https or request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+    return TokensModel(
+        access_token=tokens.access_token,
+        expires_in=tokens.expires_in_s,
+        refresh_token=None if cookie else tokens.refresh_token,
+        refresh_expires_in=tokens.refresh_expires_in_s,
+    )

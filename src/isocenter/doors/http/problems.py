@@ -3,7 +3,8 @@
 A raise site never decides about the wire; it raises a typed error of ``kit.errors`` and this module
 says it in HTTP. What a user reads: ``title`` (the status in words), ``detail`` (what happened), ``remedy``
 (what to do), ``code`` (stable, for programs), ``trace_id`` (to find the log line), ``type`` (a page about the
-code), ``errors`` (each field: a JSON pointer into the body, RFC 6901, or a parameter's name; never a value).
+code), ``errors`` (each field: a JSON pointer into the body, RFC 6901, or a parameter's name; never a value),
+``accepts`` (what would do where more is asked for, such as a second factor).
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def problem(error: IsocenterError, trace_id: str, *, instance: str = "") -> tupl
         document["remedy"] = error.remedy
     if places := getattr(error, "errors", None):
         document["errors"] = places
+    if accepts := getattr(error, "accepts", None):
+        document["accepts"] = accepts
     if instance:
         document["instance"] = instance
     headers = {"content-type": MEDIA_TYPE}

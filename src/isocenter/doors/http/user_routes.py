@@ -20,6 +20,8 @@ UserId = Annotated[int, Path(ge=1, le=ID_MAX)]
 
 
 class UserModel(BaseModel):
+    """``second_factor``: one is asked for; ``totp`` and ``passkeys`` (their number) answer it."""
+
     id: int
     organization_id: int
     login: str
@@ -28,6 +30,8 @@ class UserModel(BaseModel):
     operator: bool
     state: AccountState
     second_factor: bool
+    totp: bool
+    passkeys: int
     created_at: datetime
     last_login_at: datetime | None
 
@@ -97,6 +101,7 @@ def user_router(accounts: Accounts, gate: Gate) -> APIRouter:
 
     @router.delete("/{user_id}/second-factor", status_code=204)
     async def clear_second_factor(user_id: UserId, subject: Subject = manages) -> None:
+        """The app, the passkeys and the recovery codes."""
         await accounts.second_factor.clear(subject, user_id)
 
     @router.delete("/{user_id}/sessions")
@@ -118,6 +123,8 @@ def user_model(account: Account) -> UserModel:
         operator=account.operator,
         state=account.state,
         second_factor=account.second_factor,
+        totp=account.totp,
+        passkeys=account.passkeys,
         created_at=instant(account.created_at_us),
         last_login_at=None if login_at_us is None else instant(login_at_us),
     )

@@ -33,6 +33,9 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """``second_factor``: something more than the password is asked for. ``totp`` and ``passkeys`` (those that
+    are not revoked) answer it."""
+
     id: int
     organization_id: int
     login: str
@@ -41,6 +44,8 @@ class Account:
     operator: bool
     state: AccountState
     second_factor: bool
+    totp: bool
+    passkeys: int
     created_at_us: int
     last_login_at_us: int | None
 
@@ -65,6 +70,18 @@ class LoginSession:
     last_used_at_us: int | None
     address: str
     user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passkey:
+    """``backed_up``: its authenticator keeps a copy elsewhere, so that losing the device does not lose it."""
+
+    id: int
+    name: str
+    created_at_us: int
+    last_used_at_us: int | None
+    revoked_at_us: int | None
+    backed_up: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Joining:
         """The person's other logins end. Raises InvalidInput, RateLimited; NotFound for a program."""
         account_id = account_id_of(subject)
         counted = self._attempts.begin(subject.address, subject.name)
-        account, kept = await self._database.read(_kept_hash, subject.organization_id, account_id)
+        account, kept = await self._database.read(kept_hash, subject.organization_id, account_id)
         if not await self._hashes.fits(current, kept):
             await self._tell(
                 account, Action.CHANGE, subject.address, "password change", outcome=EventOutcome.DENIED
@@ -193,7 +193,8 @@ def _accept(organization_id: int, account_id: int, token: str, hashed: str, at_u
     yield from _set_password(organization_id, account_id, hashed, 0, at_us)
 
 
-def _kept_hash(organization_id: int, account_id: int) -> Work[tuple[Account, str]]:
+def kept_hash(organization_id: int, account_id: int) -> Work[tuple[Account, str]]:
+    """The account and the hash of its password; empty where it has none. Raises NotFound."""
     account = yield from found_account(organization_id, account_id)
     rows = yield queries.FIND_ACCOUNT(organization_id=organization_id, account_id=account_id)
     return account, rows[0]["password_hash"]

@@ -9,12 +9,18 @@ from isocenter.features.accounts.access_tokens import AccessTokens
 from isocenter.features.accounts.api_keys import ApiKeys
 from isocenter.features.accounts.attempts import Attempts
 from isocenter.features.accounts.authentication import Authentication
+from isocenter.features.accounts.ceremonies import Ceremonies, RelyingParty
+from isocenter.features.accounts.challenges import Challenges
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.joining import Joining
 from isocenter.features.accounts.login import Login
 from isocenter.features.accounts.organizations import Organizations
+from isocenter.features.accounts.passkey_checks import PasskeyChecks
+from isocenter.features.accounts.passkey_login import PasskeyLogin
+from isocenter.features.accounts.passkeys import Passkeys
 from isocenter.features.accounts.passwords import PasswordHashes
 from isocenter.features.accounts.people import People
+from isocenter.features.accounts.proof import Proofs
 from isocenter.features.accounts.second_factor import SecondFactor
 from isocenter.features.accounts.sessions import Sessions
 from isocenter.kit.clock import Clock
@@ -31,6 +37,10 @@ class Accounts:
     sessions: Sessions
     keys: ApiKeys
     second_factor: SecondFactor
+    ceremonies: Ceremonies
+    passkeys: Passkeys
+    passkey_login: PasskeyLogin
+    proofs: Proofs
     authentication: Authentication
     hashes: PasswordHashes
 
@@ -46,9 +56,11 @@ def open_accounts(
     key: InstallationKey,
     recorder: Recorder,
     *,
+    relying_party: RelyingParty | None = None,
     on_settings_change: Callable[[int], None] = lambda _: None,
 ) -> Accounts:
-    """``on_settings_change`` is told which organisation has changed its settings."""
+    """``relying_party``: whom passkeys belong to; without one there are none. ``on_settings_change`` is told
+    which organisation has changed its settings."""
     hashes, attempts = PasswordHashes(), Attempts(clock)
     access_tokens = AccessTokens(key.derived("access tokens"), clock)
     authentication = Authentication(database, clock, access_tokens)
@@ -56,6 +68,9 @@ def open_accounts(
     organizations = Organizations(database, clock, recorder, on_settings_change)
     sessions = Sessions(database, clock, access_tokens, recorder, changed)
     second_factor = SecondFactor(database, clock, key.derived("second factors"), attempts, recorder)
+    ceremonies = Ceremonies(relying_party)
+    challenges = Challenges(database, clock, key.derived("passkey challenges"))
+    checks = PasskeyChecks(database, clock, ceremonies, challenges)
     return Accounts(
         organizations=organizations,
         people=People(database, clock, hashes, recorder, changed),
@@ -67,12 +82,28 @@ def open_accounts(
             hashes,
             attempts,
             second_factor=second_factor,
+            passkeys=checks,
             sessions=sessions,
             recorder=recorder,
         ),
         sessions=sessions,
         keys=ApiKeys(database, clock, recorder, changed),
         second_factor=second_factor,
+        ceremonies=ceremonies,
+        passkeys=Passkeys(
+            database,
+            clock,
+            ceremonies,
+            challenges,
+            key=key.derived("passkey user handles"),
+            recorder=recorder,
+        ),
+        passkey_login=PasskeyLogin(
+            ceremonies, challenges, checks, attempts, sessions=sessions, recorder=recorder
+        ),
+        proofs=Proofs(
+            database, clock, hashes, attempts, second_factor=second_factor, checks=checks, recorder=recorder
+        ),
         authentication=authentication,
         hashes=hashes,
     )

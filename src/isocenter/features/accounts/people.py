@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from isocenter.features.accounts import queries, queries_sessions
+from isocenter.features.accounts import queries, queries_passkeys, queries_sessions
 from isocenter.features.accounts.entries import Account, AccountState, Link, Purpose, permissions_of
 from isocenter.features.accounts.links import new_link, put_link
 from isocenter.features.accounts.passwords import PasswordHashes, check_strength
@@ -117,13 +117,14 @@ class People:
         role: Role | None = None,
         state: AccountState | None = None,
     ) -> Account:
-        """Their access tokens end at once; with a state other than active all their logins do.
+        """Their access tokens end at once; with a state other than active all their logins do. Disabling
+        revokes their passkeys for good; a second factor goes on being asked for.
 
         Raises NotFound, Forbidden, Conflict.
         """
         if role is not None:
             _check_grant(subject, permissions_of(role, operator=False))
-        account = await self._database.write(
+        account, revoked = await self._database.write(
             _change,
             subject.organization_id,
             subject,
@@ -135,6 +136,7 @@ class People:
         self._on_change()
         told = [f"role {role}"] if role is not None else []
         told += [f"state {state}"] if state is not None else []
+        told += [f"{revoked} passkeys revoked"] if revoked else []
         await self._tell(subject, account_id, ", ".join(told))
         return account
 
@@ -205,7 +207,9 @@ def _change(
     role: Role | None,
     state: AccountState | None,
     at_us: int,
-) -> Work[Account]:
+) -> Work[tuple[Account, int]]:
+    """As it is now, and how many passkeys that revoked."""
+    revoked = 0
     account = yield from managed_account(organization_id, subject, account_id)
     if subject.kind is SubjectKind.USER and subject.id == str(account_id):
         raise Conflict(
@@ -218,11 +222,16 @@ def _change(
     if state is not None:
         _check_state(account, state)
         yield queries.SET_STATE(organization_id=organization_id, account_id=account_id, state=state)
+        if state is AccountState.DISABLED:
+            rows = yield queries_passkeys.REVOKE_PASSKEYS(
+                organization_id=organization_id, account_id=account_id, now_us=at_us
+            )
+            revoked = len(rows)
         if state is not AccountState.ACTIVE:
             yield queries_sessions.END_OTHER_SESSIONS(
                 organization_id=organization_id, account_id=account_id, kept_session_id=0, now_us=at_us
             )
-    return (yield from found_account(organization_id, account_id))
+    return (yield from found_account(organization_id, account_id)), revoked
 
 
 def _check_state(account: Account, state: AccountState) -> None:

@@ -40,18 +40,27 @@ VALUES (:organization_id, :login, :display_name, :role, :operator, :password_has
     :now_us, :password_changed_at_us)
 ON CONFLICT (login) DO NOTHING
 RETURNING id, organization_id, login, display_name, role, operator, state, totp_confirmed, created_at_us,
-    last_login_at_us
+    last_login_at_us, 0 AS passkeys, 0 AS passkeys_revoked
 """)
 
 LIST_ACCOUNTS = Sql("""
 SELECT id, organization_id, login, display_name, role, operator, state, totp_confirmed, created_at_us,
-    last_login_at_us
+    last_login_at_us,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NULL) AS passkeys,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NOT NULL) AS passkeys_revoked
 FROM account WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
 """)
 
 FIND_ACCOUNT = Sql("""
 SELECT id, organization_id, login, display_name, role, operator, state, totp_confirmed, created_at_us,
-    last_login_at_us, password_hash, version
+    last_login_at_us,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NULL) AS passkeys,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NOT NULL) AS passkeys_revoked,
+    password_hash, version
 FROM account WHERE organization_id = :organization_id AND id = :account_id
 """)
 
@@ -61,7 +70,12 @@ SELECT id FROM account WHERE organization_id = :organization_id AND login = :log
 
 FIND_ACCOUNT_BY_LOGIN = Sql("""
 SELECT id, organization_id, login, display_name, role, operator, state, totp_confirmed, created_at_us,
-    last_login_at_us, password_hash, version
+    last_login_at_us,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NULL) AS passkeys,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NOT NULL) AS passkeys_revoked,
+    password_hash, version
 FROM account WHERE login = :login
 """)
 

@@ -9,6 +9,19 @@ SELECT totp_secret, totp_confirmed, totp_step FROM account
 WHERE organization_id = :organization_id AND id = :account_id
 """)
 
+FIND_FACTORS = Sql("""
+SELECT totp_confirmed,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NULL) AS passkeys,
+    (SELECT count(*) FROM passkey WHERE passkey.organization_id = account.organization_id
+        AND passkey.account_id = account.id AND passkey.revoked_at_us IS NOT NULL) AS passkeys_revoked
+FROM account WHERE organization_id = :organization_id AND id = :account_id
+""")
+
+LOCK_ACCOUNT = Sql("""
+SELECT id FROM account WHERE organization_id = :organization_id AND id = :account_id FOR UPDATE
+""")
+
 SET_SECRET = Sql("""
 UPDATE account SET totp_secret = :secret, totp_confirmed = :confirmed, totp_step = :step
 WHERE organization_id = :organization_id AND id = :account_id

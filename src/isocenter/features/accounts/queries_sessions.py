@@ -6,9 +6,20 @@ from isocenter.platform.db import Sql
 
 PUT_SESSION = Sql("""
 INSERT INTO login_session (organization_id, account_id, created_at_us, expires_at_us, last_used_at_us,
-    address, user_agent)
-VALUES (:organization_id, :account_id, :now_us, :expires_at_us, :now_us, :address, :user_agent)
+    proven_at_us, address, user_agent)
+VALUES (:organization_id, :account_id, :now_us, :expires_at_us, :now_us, :now_us, :address, :user_agent)
 RETURNING id
+""")
+
+FIND_PROOF = Sql("""
+SELECT proven_at_us FROM login_session
+WHERE organization_id = :organization_id AND account_id = :account_id AND id = :session_id
+    AND revoked_at_us IS NULL
+""")
+
+NOTE_PROOF = Sql("""
+UPDATE login_session SET proven_at_us = :now_us
+WHERE organization_id = :organization_id AND account_id = :account_id AND id = :session_id
 """)
 
 PUT_REFRESH_TOKEN = Sql("""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isocenter.features.accounts import queries
-from isocenter.features.accounts.entries import Account, AccountState, Organization
+from isocenter.features.accounts.entries import Account, AccountState, Organization, Passkey
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Row, Work
@@ -27,9 +27,22 @@ def account_of(row: Row) -> Account:
         Role(row["role"]),
         bool(row["operator"]),
         AccountState(row["state"]),
+        bool(row["totp_confirmed"] or row["passkeys"] or row["passkeys_revoked"]),
         bool(row["totp_confirmed"]),
+        row["passkeys"],
         row["created_at_us"],
         row["last_login_at_us"],
+    )
+
+
+def passkey_of(row: Row) -> Passkey:
+    return Passkey(
+        row["id"],
+        row["name"],
+        row["created_at_us"],
+        row["last_used_at_us"],
+        row["revoked_at_us"],
+        bool(row["backed_up"]),
     )
 
 

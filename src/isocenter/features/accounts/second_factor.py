@@ -1,4 +1,4 @@
-"""The second factor: codes of an authenticator app (TOTP, RFC 6238), and recovery codes for later."""
+"""The second factor: codes of an authenticator app (TOTP, RFC 6238), and recovery codes in place of any."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from isocenter.features.accounts import queries_passkeys
 from isocenter.features.accounts import queries_second_factor as queries
 from isocenter.features.accounts.attempts import Attempts
+from isocenter.features.accounts.factors import (
+    for_people,
+    forget_codes_after_the_last_factor,
+    locked_factors_of,
+    new_codes,
+    put_codes,
+    use_code,
+)
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.people import managed_account
+from isocenter.features.accounts.proof import proven_recently
 from isocenter.features.accounts.rows import now_us
-from isocenter.features.accounts.secret_words import hash_of
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, EventOutcome, Recorder, Subject, event_of
 
-RECOVERY_CODES = 10
 _STEP_S = 30
-_RECOVERY_BYTES = 10  # 80 random bits: nothing to guess, so a plain hash will do
 _NONCE_BYTES = 12
 _NAME_OF_US = "Isocenter"
 
@@ -62,15 +69,22 @@ class SecondFactor:
         self._recorder = recorder
 
     async def enrol(self, subject: Subject) -> Enrolment:
-        """A new secret, which counts once it was confirmed. Raises Conflict while one counts, NotFound for
-        whoever is no person."""
+        """A new secret, which counts once it was confirmed.
+
+        Raises Conflict while one counts, Forbidden without a recent proof, NotFound for whoever is no person.
+        """
         account_id = account_id_of(subject)
         import pyotp
         import segno
 
         secret = pyotp.random_base32()
         await self._database.write(
-            _enrol, subject.organization_id, account_id, self._encrypted(account_id, secret)
+            _enrol,
+            subject.organization_id,
+            subject,
+            account_id,
+            self._encrypted(account_id, secret),
+            now_us(self._clock),
         )
         uri = pyotp.TOTP(secret).provisioning_uri(name=subject.name, issuer_name=_NAME_OF_US)
         code = segno.make(uri, error="m")
@@ -91,46 +105,37 @@ class SecondFactor:
         step = self._step_of(account_id, kept, code)
         if step is None:
             raise WrongCode
-        codes = [_recovery_code() for _ in range(RECOVERY_CODES)]
-        await self._database.write(
-            _confirm, subject.organization_id, account_id, kept.secret, step, [hash_of(one) for one in codes]
-        )
+        codes = new_codes()
+        await self._database.write(_confirm, subject.organization_id, account_id, kept.secret, step, codes)
         self._attempts.forgive(counted)
         await self._tell(subject, account_id, "second factor on")
-        return [_for_people(one) for one in codes]
+        return [for_people(one) for one in codes]
 
     async def disable(self, subject: Subject, code: str) -> None:
-        """With one of its codes, or a recovery code. Raises InvalidInput, RateLimited."""
+        """With one of its codes, or a recovery code; passkeys stay. Raises InvalidInput, RateLimited."""
         account_id = account_id_of(subject)
         counted = self._attempts.begin(subject.address, subject.name)
-        if not await self.fits(subject.organization_id, account_id, code):
+        kept = await self._database.read(_kept, subject.organization_id, account_id)
+        if not kept.confirmed or not await self.fits(subject.organization_id, account_id, code):
             await self._tell(subject, account_id, "second factor off", outcome=EventOutcome.DENIED)
             raise WrongCode
-        await self._database.write(_clear, subject.organization_id, account_id)
+        await self._database.write(_turn_off, subject.organization_id, account_id)
         self._attempts.forgive(counted)
         await self._tell(subject, account_id, "second factor off")
 
     async def clear(self, subject: Subject, account_id: int) -> None:
-        """For somebody who lost the phone and the recovery codes. Raises NotFound, Forbidden."""
+        """For somebody who lost phone and recovery codes; passkeys go too. Raises NotFound, Forbidden."""
         await self._database.read(managed_account, subject.organization_id, subject, account_id)
-        await self._database.write(_clear, subject.organization_id, account_id)
-        await self._tell(subject, account_id, "second factor cleared")
+        passkeys = await self._database.write(_clear, subject.organization_id, account_id)
+        await self._tell(subject, account_id, f"second factor cleared, with {passkeys} passkeys")
 
     async def fits(self, organization_id: int, account_id: int, code: str) -> bool:
-        """Whether the code counts; it counts no second time."""
+        """Whether the code counts, of the app or for recovery; it counts no second time."""
         kept = await self._database.read(_kept, organization_id, account_id)
-        if not kept.secret or not kept.confirmed:
-            return False
-        step = self._step_of(account_id, kept, code)
+        step = self._step_of(account_id, kept, code) if kept.secret and kept.confirmed else None
         if step is not None:
             return await self._database.write(_use_step, organization_id, account_id, step)
-        return await self._database.write(
-            _use_recovery_code,
-            organization_id,
-            account_id,
-            hash_of(_as_made(code)),
-            now_us(self._clock),
-        )
+        return await self._database.write(use_code, organization_id, account_id, code, now_us(self._clock))
 
     def _step_of(self, account_id: int, kept: _Kept, code: str) -> int | None:
         """The step whose code it is, of the last, this and the next one, unless it was used."""
@@ -193,18 +198,6 @@ class _Kept:
     step: int
 
 
-def _recovery_code() -> str:
-    return base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().lower()
-
-
-def _for_people(code: str) -> str:
-    return "-".join(code[at : at + 4] for at in range(0, len(code), 4))
-
-
-def _as_made(code: str) -> str:
-    return "".join(character for character in code.lower() if character.isalnum())
-
-
 def _kept(organization_id: int, account_id: int) -> Work[_Kept]:
     rows = yield queries.FIND_SECOND_FACTOR(organization_id=organization_id, account_id=account_id)
     if not rows:
@@ -212,7 +205,8 @@ def _kept(organization_id: int, account_id: int) -> Work[_Kept]:
     return _Kept(rows[0]["totp_secret"], bool(rows[0]["totp_confirmed"]), rows[0]["totp_step"])
 
 
-def _enrol(organization_id: int, account_id: int, secret: str) -> Work[None]:
+def _enrol(organization_id: int, subject: Subject, account_id: int, secret: str, at_us: int) -> Work[None]:
+    yield from proven_recently(organization_id, subject, at_us)
     kept = yield from _kept(organization_id, account_id)
     if kept.confirmed:
         raise Conflict(
@@ -223,38 +217,32 @@ def _enrol(organization_id: int, account_id: int, secret: str) -> Work[None]:
     )
 
 
-def _confirm(
-    organization_id: int, account_id: int, secret: str, step: int, code_hashes: list[str]
-) -> Work[None]:
+def _confirm(organization_id: int, account_id: int, secret: str, step: int, codes: list[str]) -> Work[None]:
     kept = yield from _kept(organization_id, account_id)
     if kept.confirmed or kept.secret != secret:
         raise Conflict("The second factor was changed meanwhile.", remedy="Look at its state and try again.")
     yield queries.SET_SECRET(
         organization_id=organization_id, account_id=account_id, secret=secret, confirmed=1, step=step
     )
-    yield queries.FORGET_RECOVERY_CODES(organization_id=organization_id, account_id=account_id)
-    yield queries.PUT_RECOVERY_CODE.many(
-        [
-            {"organization_id": organization_id, "account_id": account_id, "code_hash": code_hash}
-            for code_hash in code_hashes
-        ]
-    )
+    yield from put_codes(organization_id, account_id, codes)
 
 
-def _clear(organization_id: int, account_id: int) -> Work[None]:
+def _turn_off(organization_id: int, account_id: int) -> Work[None]:
+    yield from locked_factors_of(organization_id, account_id)
     yield queries.SET_SECRET(
         organization_id=organization_id, account_id=account_id, secret="", confirmed=0, step=0
     )
-    yield queries.FORGET_RECOVERY_CODES(organization_id=organization_id, account_id=account_id)
+    yield from forget_codes_after_the_last_factor(organization_id, account_id)
+
+
+def _clear(organization_id: int, account_id: int) -> Work[int]:
+    """How many passkeys went."""
+    yield from locked_factors_of(organization_id, account_id)
+    removed = yield queries_passkeys.FORGET_PASSKEYS(organization_id=organization_id, account_id=account_id)
+    yield from _turn_off(organization_id, account_id)
+    return len(removed)
 
 
 def _use_step(organization_id: int, account_id: int, step: int) -> Work[bool]:
     rows = yield queries.USE_STEP(organization_id=organization_id, account_id=account_id, step=step)
-    return bool(rows)
-
-
-def _use_recovery_code(organization_id: int, account_id: int, code_hash: str, at_us: int) -> Work[bool]:
-    rows = yield queries.USE_RECOVERY_CODE(
-        organization_id=organization_id, account_id=account_id, code_hash=code_hash, now_us=at_us
-    )
     return bool(rows)

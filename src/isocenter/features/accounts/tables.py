@@ -56,6 +56,7 @@ login_session = sa.Table(
     instant("expires_at_us"),
     sa.Column("revoked_at_us", BigInt),
     sa.Column("last_used_at_us", BigInt),
+    sa.Column("proven_at_us", BigInt),  # when the person last showed, in this login, that it is they
     text("address"),
     text("user_agent"),
     sa.Index(None, "account_id"),
@@ -111,4 +112,34 @@ recovery_code = sa.Table(
     sa.Column("code_hash", Text, nullable=False),
     sa.Column("used_at_us", BigInt),
     sa.Index(None, "account_id"),
+)
+
+passkey = sa.Table(
+    "passkey",
+    metadata,
+    primary_key(),
+    organization(),
+    _account(),
+    sa.Column("credential_id", Text, nullable=False, unique=True),  # base64url, as browsers write it
+    sa.Column("public_key", Text, nullable=False),  # COSE, base64
+    text("user_handle"),  # base64url
+    count("sign_count"),
+    sa.Column("transports", Text, nullable=False, server_default="[]"),
+    text("name"),
+    sa.Column("backup_eligible", Flag, nullable=False, server_default="0"),
+    sa.Column("backed_up", Flag, nullable=False, server_default="0"),
+    instant("created_at_us"),
+    sa.Column("last_used_at_us", BigInt),
+    sa.Column("revoked_at_us", BigInt),
+    sa.Index(None, "account_id"),
+)
+
+used_challenge = sa.Table(
+    "used_challenge",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("challenge_hash", Text, nullable=False, unique=True),
+    instant("expires_at_us"),  # until then it would count again
+    sa.Index(None, "organization_id"),
 )

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from isocenter.kit.sizes import format_bytes, parse_bytes
+from isocenter.platform.settings.passkeys import relying_party
 
 ENVIRONMENT_PREFIX = "ISOCENTER_"
 
@@ -56,6 +57,10 @@ def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         if value and urlsplit(value).scheme not in schemes:
             raise ValueError(f"should begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValueError("names a port that is no number up to 65535") from None
         return value
 
     return AfterValidator(check)
@@ -84,6 +89,12 @@ def _host_names(value: str) -> str:
     for host in listed(value):
         if not re.fullmatch(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", host):
             raise ValueError("host names in lower case and without a port are expected: archive.example")
+    return value
+
+
+def _domain(value: str) -> str:
+    if value and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+        raise ValueError("a domain in lower case is expected: hospital.example")
     return value
 
 
@@ -183,6 +194,14 @@ class Settings(BaseModel):
     )
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = setting(
         "", DOORS, "Addresses or networks of proxies whose X-Forwarded-For and Forwarded are believed"
+    )
+    passkey_rp_id: Annotated[str, AfterValidator(_domain)] = setting(
+        "", DOORS, "Domain that passkeys belong to, the host of public_url or one above; empty: that host"
+    )
+    passkey_origins: Annotated[str, AfterValidator(_origins)] = setting(
+        "",
+        DOORS,
+        "Origins of further pages that may use passkeys, separated by commas, all under that domain",
     )
     http_tls_cert: Path | Literal[""] = setting(
         "", DOORS, "Certificate chain (PEM); makes the HTTP port speak HTTPS"
@@ -295,6 +314,7 @@ class Settings(BaseModel):
                 raise ValueError(f"{door}_tls_cert and {door}_tls_key go together: set both or neither")
             if ca != "" and cert == "":
                 raise ValueError(f"{door}_tls_ca needs {door}_tls_cert and {door}_tls_key: set all three")
+        _ = self.relying_party
         if self.database_migration_url and not urlsplit(self.database_url).username:
             raise ValueError(
                 "database_migration_url needs a database_url that names the role to work under: "
@@ -353,6 +373,13 @@ class Settings(BaseModel):
         scheme = "https" if self.http_tls_cert else "http"
         return (
             f"{scheme}://[{host}]:{self.http_port}" if ":" in host else f"{scheme}://{host}:{self.http_port}"
+        )
+
+    @property
+    def relying_party(self) -> tuple[str, tuple[str, ...]]:
+        """The domain that passkeys belong to, and the origins of pages that may use them."""
+        return relying_party(
+            self.public_url_or_default, rp_id=self.passkey_rp_id, origins=listed(self.passkey_origins)
         )
 
     @property

@@ -79,6 +79,7 @@ def upgrade() -> None:
         _instant("expires_at_us"),
         _instant_or_never("revoked_at_us"),
         _instant_or_never("last_used_at_us"),
+        _instant_or_never("proven_at_us"),
         _text("address"),
         _text("user_agent"),
         _refers("login_session", "account_id", "account"),
@@ -121,6 +122,29 @@ def upgrade() -> None:
         _instant_or_never("used_at_us"),
         _refers("recovery_code", "account_id", "account"),
     )
+    _table(
+        "passkey",
+        sa.Column("account_id", BigInt, nullable=False),
+        _word("credential_id"),
+        _word("public_key"),
+        _text("user_handle"),
+        _number("sign_count"),
+        sa.Column("transports", Text, server_default="[]", nullable=False),
+        _text("name"),
+        _flag("backup_eligible"),
+        _flag("backed_up"),
+        _instant("created_at_us"),
+        _instant_or_never("last_used_at_us"),
+        _instant_or_never("revoked_at_us"),
+        _refers("passkey", "account_id", "account"),
+        sa.UniqueConstraint("credential_id", name=op.f("uq_passkey_credential_id")),
+    )
+    _table(
+        "used_challenge",
+        _word("challenge_hash"),
+        _instant("expires_at_us"),
+        sa.UniqueConstraint("challenge_hash", name=op.f("uq_used_challenge_challenge_hash")),
+    )
     for table, column in (
         ("account", "organization_id"),
         ("login_session", "account_id"),
@@ -128,5 +152,7 @@ def upgrade() -> None:
         ("api_key", "organization_id"),
         ("one_time_link", "account_id"),
         ("recovery_code", "account_id"),
+        ("passkey", "account_id"),
+        ("used_challenge", "organization_id"),
     ):
         op.create_index(op.f(f"ix_{table}_{column}"), table, [column])
