@@ -18,6 +18,7 @@ from services.orthanc import Orthanc
 from services.postgres import Postgres
 from services.processes import free_ports, make_session_folder
 from services.radosgw import RadosGateway
+from services.redis import RedisServer
 
 # The same examples in every run; ISOCENTER_HYPOTHESIS=explore looks further, and without a deadline too,
 # since the machine's other work must not decide whether a test passes.
@@ -78,6 +79,14 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 def radosgw(services_folder: Path) -> Iterator[RadosGateway]:
     """An S3 server: ``.account`` (endpoint and keys) and ``.bucket()`` (makes one)."""
     server = RadosGateway(services_folder / "rgw")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, which it may stop: a start takes some milliseconds."""
+    server = RedisServer(tmp_path / "redis")
     yield server
     server.stop()
 

@@ -43,6 +43,7 @@ from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.encryption.keyring import KeyRing
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.kit.errors import IsocenterError, Unavailable
+from isocenter.platform.cache import open_redis
 from isocenter.platform.db import Database, open_database
 from isocenter.platform.security import anybody
 from isocenter.platform.security.keys import MasterKey, load_master_key, open_to_others
@@ -113,6 +114,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             remedy="Choose another --data-dir or --spool-dir, or make the folder writable.",
         ) from error
     key = installation_key_of(settings)
+    redis = open_redis(settings.redis_url, clock) if settings.redis_url else None
     committer = GroupCommitter(database, clock)
     policies = PolicyBook(database, _default_policies(settings))
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
@@ -124,6 +126,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         key,
         trail,
         relying_party=_relying_party(settings),
+        redis=redis,
         on_settings_change=policies.forget,
     )
     try:
@@ -144,6 +147,8 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         )
     finally:
         await accounts.close()
+        if redis is not None:
+            await redis.close()
         await ae_titles.close()
         await committer.close()
         await trail.close()

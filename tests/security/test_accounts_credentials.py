@@ -96,25 +96,25 @@ def test_a_clock_that_is_a_minute_off_is_tolerated_and_more_is_not() -> None:
 # --- attempts ---------------------------------------------------------------------------------------------
 
 
-def test_a_flood_of_addresses_and_logins_costs_bounded_memory() -> None:
+async def test_a_flood_of_addresses_and_logins_costs_bounded_memory() -> None:
     attempts = Attempts(ManualClock(), keys_max=100)
     for n in range(1000):
-        attempts.begin(f"10.0.{n // 256}.{n % 256}", f"login {n}" * 1000)
+        await attempts.begin(f"10.0.{n // 256}.{n % 256}", f"login {n}" * 1000)
     assert len(attempts._at_s) <= 100
     assert max(map(len, attempts._at_s)) <= 64
 
 
-def test_an_ipv6_network_counts_as_one_and_what_is_refused_is_no_attempt() -> None:
+async def test_an_ipv6_network_counts_as_one_and_what_is_refused_is_no_attempt() -> None:
     clock = ManualClock()
     attempts = Attempts(clock)
     for n in range(5):
-        attempts.begin(f"2001:db8::{n}")
+        await attempts.begin(f"2001:db8::{n}")
     with pytest.raises(RateLimited) as refused:
-        attempts.begin("2001:db8::ffff")
+        await attempts.begin("2001:db8::ffff")
     assert refused.value.retry_after_s == 61
-    attempts.begin("2001:db8:0:1::1")
+    await attempts.begin("2001:db8:0:1::1")
     clock.advance(60)
-    attempts.begin("2001:db8::1")
+    await attempts.begin("2001:db8::1")
 
 
 # --- passwords and the installation key -------------------------------------------------------------------

@@ -46,6 +46,8 @@ def test_no_limit_on_objects_is_none(written: object) -> None:
         {"database_migration_url": "sqlite:///x.db", "database_url": "postgresql://role@host/name"},
         {"storage_url": "ftp://host"},
         {"public_url": "isocenter.example"},
+        {"redis_url": "http://host"},
+        {"redis_url": "redis://host:70000"},
         {"public_url": "https://isocenter.example:99999"},
         {"passkey_rp_id": "https://pacs.example"},
         {"passkey_rp_id": "pacs.example"},
@@ -149,12 +151,13 @@ def test_secrets_are_shown_nowhere() -> None:
             "storage_access_key": "AKIAXYZ",
             "storage_secret_key": "s3cr3t",
             "database_url": "postgresql://anna:pa55@db.example/isocenter",
+            "redis_url": "unix:///run/redis.sock?password=r3d1s&db=1",
             "database_migration_url": "postgresql://owner:0wn3r@db.example/isocenter",
         }
     )
     everything = repr(settings) + str(settings)
     everything += "".join(shown(name, getattr(settings, name)) for name in Settings.model_fields)
-    for secret in ("AKIAXYZ", "s3cr3t", "pa55", "0wn3r"):
+    for secret in ("AKIAXYZ", "s3cr3t", "pa55", "0wn3r", "r3d1s"):
         assert secret not in everything
     assert "postgresql://anna:********@db.example/isocenter" in everything
 

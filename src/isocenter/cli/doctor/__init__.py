@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, services
+from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, redis, services
 from isocenter.cli.doctor.findings import Check, Finding, Verdict, bad
 from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
@@ -23,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     ports.ports,
     services.database,
     services.storage,
+    redis.redis,
     certificates.certificates,
     passkeys.passkeys,
     clock.clock,

@@ -39,11 +39,9 @@ def database(settings: Settings) -> Iterator[Finding]:
             yield good("database", f"{path} is not there yet; the first start makes it.")
             return
     else:
-        unreachable = _unreachable(
-            urlsplit(url).hostname or "localhost", urlsplit(url).port or _POSTGRES_PORT
-        )
-        if unreachable:
-            yield bad("database", unreachable, "Start PostgreSQL, or correct --database-url.")
+        away = unreachable(urlsplit(url).hostname or "localhost", urlsplit(url).port or _POSTGRES_PORT)
+        if away:
+            yield bad("database", away, "Start PostgreSQL, or correct --database-url.")
             return
     migrated = _migrations(url)
     yield migrated
@@ -103,7 +101,7 @@ def _migrations(url: str) -> Finding:
     return good("database", f"{named} answers; its schema is current ({state.head}).")
 
 
-def _unreachable(host: str, port: int) -> str:
+def unreachable(host: str, port: int) -> str:
     """Why nothing answers there, or nothing. Drivers wait a minute for a host that swallows packets."""
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()

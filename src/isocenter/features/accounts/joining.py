@@ -56,7 +56,7 @@ class Joining:
 
     async def set_up(self, token: str, login: str, name: str, password: str, address: str) -> Account:
         """The first administrator, who is operator too. Raises Forbidden, InvalidInput, RateLimited."""
-        self._attempts.begin(address)
+        await self._attempts.begin(address)
         login, name = checked_login(login), checked_name(name)
         await self._database.read_across(found_link, token, now_us(self._clock))
         check_strength(password, (login, name))
@@ -70,7 +70,7 @@ class Joining:
 
         Raises Forbidden, RateLimited, InvalidInput (the link stays good when the password is too weak).
         """
-        self._attempts.begin(address)
+        await self._attempts.begin(address)
         link = await self._database.read_across(found_link, token, now_us(self._clock))
         organization_id, account_id = link["organization_id"], link["account_id"]
         if account_id is None:
@@ -85,7 +85,7 @@ class Joining:
 
     async def register(self, slug: str, login: str, name: str, password: str, address: str) -> Account:
         """Where the organisation allows it. Raises Forbidden, InvalidInput, Conflict, RateLimited."""
-        self._attempts.begin(address)
+        await self._attempts.begin(address)
         closed = Forbidden(
             "This organisation does not let people register.",
             code="registration-closed",
@@ -115,14 +115,14 @@ class Joining:
     async def change_password(self, subject: Subject, current: str, new: str) -> None:
         """The person's other logins end. Raises InvalidInput, RateLimited; NotFound for a program."""
         account_id = account_id_of(subject)
-        counted = self._attempts.begin(subject.address, subject.name)
+        counted = await self._attempts.begin(subject.address, subject.name)
         account, kept = await self._database.read(kept_hash, subject.organization_id, account_id)
         if not await self._hashes.fits(current, kept):
             await self._tell(
                 account, Action.CHANGE, subject.address, "password change", outcome=EventOutcome.DENIED
             )
             raise InvalidInput("The current password is another one.", code="wrong-password")
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         check_strength(new, (account.login, account.display_name))
         hashed = await self._hashes.make(new)
         await self._database.write(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isocenter.features.accounts import queries
-from isocenter.features.accounts.attempts import Attempts
+from isocenter.features.accounts.attempts import Attempts, Counted
 from isocenter.features.accounts.ceremonies import Unverified
 from isocenter.features.accounts.challenges import ChallengePurpose
 from isocenter.features.accounts.entries import Account, AccountState, permissions_of
@@ -120,7 +120,7 @@ class Login:
         Raises Unauthenticated, NotFound for an account without passkeys, RateLimited, Busy, Unsupported.
         """
         found, counted = await self._with_password(login, password, address)
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         account = found.account
         return await self._passkeys.options(
             ChallengePurpose.SECOND_FACTOR, account.organization_id, account.id
@@ -155,24 +155,22 @@ class Login:
         told = {}
         if account.second_factor:
             if not code and not passkey:
-                self._attempts.forgive(counted)
+                await self._attempts.forgive(counted)
                 factors = await self._database.read(factors_of, account.organization_id, account.id)
                 raise CodeNeeded(factors.names)
             if why := await self._refusal(account, code, passkey):
                 await self._refused(found, login, address, why)
                 raise CodeRefused
             told = {"second_factor": "passkey" if passkey else "code"}
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         self._recorder.record(_event(found, account.login, address, EventOutcome.SUCCESS, told))
         await self._recorder.settled()
         return found
 
-    async def _with_password(
-        self, login: str, password: str, address: str
-    ) -> tuple[_Credentials, tuple[str, ...]]:
+    async def _with_password(self, login: str, password: str, address: str) -> tuple[_Credentials, Counted]:
         """Whose login and password these are, and what the attempt was counted under."""
         folded = folded_login(login)
-        counted = self._attempts.begin(address, folded or login)
+        counted = await self._attempts.begin(address, folded or login)
         found = await self._database.read_across(_find, folded)
         fits = await self._hashes.fits(password, found.password_hash if found else "")
         if found is None or not fits or found.account.state is not AccountState.ACTIVE:

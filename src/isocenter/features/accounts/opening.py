@@ -24,6 +24,7 @@ from isocenter.features.accounts.proof import Proofs
 from isocenter.features.accounts.second_factor import SecondFactor
 from isocenter.features.accounts.sessions import Sessions
 from isocenter.kit.clock import Clock
+from isocenter.platform.cache import RedisLink
 from isocenter.platform.db import Database
 from isocenter.platform.security import Recorder
 
@@ -57,11 +58,13 @@ def open_accounts(
     recorder: Recorder,
     *,
     relying_party: RelyingParty | None = None,
+    redis: RedisLink | None = None,
     on_settings_change: Callable[[int], None] = lambda _: None,
 ) -> Accounts:
-    """``relying_party``: whom passkeys belong to; without one there are none. ``on_settings_change`` is told
-    which organisation has changed its settings."""
-    hashes, attempts = PasswordHashes(), Attempts(clock)
+    """``relying_party``: whom passkeys belong to; without one there are none. ``redis``: where
+    processes count attempts together. ``on_settings_change`` is told which organisation has changed its
+    settings."""
+    hashes, attempts = PasswordHashes(), Attempts(clock, redis=redis)
     access_tokens = AccessTokens(key.derived("access tokens"), clock)
     authentication = Authentication(database, clock, access_tokens)
     changed = authentication.expire

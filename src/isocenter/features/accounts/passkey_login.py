@@ -57,14 +57,14 @@ class PasskeyLogin:
 
     async def log_in(self, credential: Mapping[str, Any], *, address: str, user_agent: str = "") -> Tokens:
         """Raises Unauthenticated, Forbidden for a foreign page, RateLimited, Unsupported."""
-        counted = self._attempts.begin(address)
+        counted = await self._attempts.begin(address)
         found = await self._checks.find(credential)
         try:
             kept = await self._verified(found, credential)
         except Unverified as error:
             await self._tell(found, address, EventOutcome.DENIED, {"why": error.why})
             raise PasskeyRefused from error
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         await self._tell(kept, address, EventOutcome.SUCCESS, {"passkey": kept.id})
         return await self._sessions.open(
             kept.organization_id,

@@ -95,7 +95,7 @@ class Proofs:
         accepts = _accepted(factors)
         if not ((code or passkey) if factors.any else password):
             raise ProofNeeded(accepts)
-        counted = self._attempts.begin(subject.address, subject.name)
+        counted = await self._attempts.begin(subject.address, subject.name)
         if not factors.any:
             _, kept = await self._database.read(kept_hash, organization_id, account_id)
             shown, why = await self._hashes.fits(password, kept), "password"
@@ -107,7 +107,7 @@ class Proofs:
             await self._tell(subject, EventOutcome.DENIED, why)
             raise ProofRefused
         await self._database.write(_note, organization_id, subject, now_us(self._clock))
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         await self._tell(subject, EventOutcome.SUCCESS, why)
 
     async def _passkey_fits(

@@ -98,7 +98,7 @@ class SecondFactor:
         Raises InvalidInput, Conflict, RateLimited.
         """
         account_id = account_id_of(subject)
-        counted = self._attempts.begin(subject.address, subject.name)
+        counted = await self._attempts.begin(subject.address, subject.name)
         kept = await self._database.read(_kept, subject.organization_id, account_id)
         if not kept.secret or kept.confirmed:
             raise Conflict("There is no second factor to confirm.", remedy="Enrol one first.")
@@ -107,20 +107,20 @@ class SecondFactor:
             raise WrongCode
         codes = new_codes()
         await self._database.write(_confirm, subject.organization_id, account_id, kept.secret, step, codes)
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         await self._tell(subject, account_id, "second factor on")
         return [for_people(one) for one in codes]
 
     async def disable(self, subject: Subject, code: str) -> None:
         """With one of its codes, or a recovery code; passkeys stay. Raises InvalidInput, RateLimited."""
         account_id = account_id_of(subject)
-        counted = self._attempts.begin(subject.address, subject.name)
+        counted = await self._attempts.begin(subject.address, subject.name)
         kept = await self._database.read(_kept, subject.organization_id, account_id)
         if not kept.confirmed or not await self.fits(subject.organization_id, account_id, code):
             await self._tell(subject, account_id, "second factor off", outcome=EventOutcome.DENIED)
             raise WrongCode
         await self._database.write(_turn_off, subject.organization_id, account_id)
-        self._attempts.forgive(counted)
+        await self._attempts.forgive(counted)
         await self._tell(subject, account_id, "second factor off")
 
     async def clear(self, subject: Subject, account_id: int) -> None:

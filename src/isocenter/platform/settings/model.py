@@ -161,6 +161,11 @@ class Settings(BaseModel):
     storage_secret_key: SecretStr = setting(
         SecretStr(""), PLACES, "Secret key of the object store", secret=True
     )
+    redis_url: Annotated[str, _url("redis", "rediss", "unix")] = setting(
+        "",
+        PLACES,
+        "redis://:password@host:6379/0, where several servers count attempts together; empty: alone",
+    )
     spool_dir: Path | Literal[""] = setting(
         "", PLACES, "Folder for large objects on their way in; empty: spool/ in the data folder"
     )
@@ -456,4 +461,5 @@ def shown(name: str, value: object) -> str:
         return format_bytes(value)
     if isinstance(value, float):
         return f"{value:g}"
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
+    masked = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:********@", str(value))
+    return re.sub(r"(?<=[?&]password=)[^&]*", "********", masked)
