@@ -20,13 +20,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isocenter.dicom.transfer_syntaxes import lookup
+from isocenter.dicom.transfer_syntaxes import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    GE_PRIVATE_IMPLICIT_VR_BIG_ENDIAN_PIXELS,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from isocenter.imaging.codestreams import Codestream, read_jpeg, read_jpeg_2000
-from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
+from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported, in_words
 from isocenter.imaging.pixel_description import PixelDescription
 
 Samples = NDArray[Any]
 
+_NATIVE = frozenset(
+    (
+        IMPLICIT_VR_LITTLE_ENDIAN,
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+        EXPLICIT_VR_BIG_ENDIAN,
+        GE_PRIVATE_IMPLICIT_VR_BIG_ENDIAN_PIXELS,
+    )
+)
 _LOSSLESS_PROCESSES = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
 
 
@@ -49,9 +64,8 @@ def can_decode(transfer_syntax_uid: str) -> bool:
 
 
 def is_native(transfer_syntax_uid: str) -> bool:
-    """Whether pixels are uncompressed words in it (PS3.5 A.1 to A.3, A.5); JPIP references are not."""
-    syntax = lookup(transfer_syntax_uid)
-    return syntax is not None and not syntax.encapsulated and ".4." not in transfer_syntax_uid[:18]
+    """Whether pixels are uncompressed words in it (PS3.5 A.1 to A.3, A.5)."""
+    return transfer_syntax_uid in _NATIVE
 
 
 def decode_frame(encoded: bytes, pixels: PixelDescription, *, first_bit: int = 0) -> DecodedFrame:
@@ -72,7 +86,7 @@ def decode_frame(encoded: bytes, pixels: PixelDescription, *, first_bit: int = 0
     except (PixelDataBroken, PixelDataUnsupported, MemoryError):
         raise
     except Exception as error:  # each library has exceptions of its own
-        raise PixelDataBroken(f"the decoder says {_in_words(error)}") from error
+        raise PixelDataBroken(f"the decoder says {in_words(error)}") from error
     expected = (pixels.rows, pixels.columns, 3)[: 3 if pixels.samples_per_pixel == 3 else 2]
     if frame.samples.shape != expected:
         raise PixelDataBroken("the decoded frame has another size than the object says")
@@ -217,7 +231,8 @@ def _htj2k(encoded: bytes, pixels: PixelDescription) -> DecodedFrame:
 
     stream = _checked(read_jpeg_2000(encoded), pixels)
     if stream.reversible:
-        return _colours_undone(imagecodecs.htj2k_decode(encoded), stream, pixels)
+        planar = None if stream.components == 1 else False
+        return _colours_undone(imagecodecs.htj2k_decode(encoded, planar=planar), stream, pixels)
     # imagecodecs lets OpenJPH's values run over where a lossy image comes close to white or black.
     return _colours_undone(imagecodecs.jpeg2k_decode(encoded, numthreads=1), stream, pixels)
 
@@ -267,12 +282,6 @@ def _described(samples: Samples, stream: Codestream, pixels: PixelDescription) -
 
 def _without_subsampling(pixels: PixelDescription) -> str:
     return "YBR_FULL" if pixels.subsampled else pixels.photometric_interpretation
-
-
-def _in_words(error: Exception) -> str:
-    """The library's own words, short, on one line."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return f"'{said[:120]}'"
 
 
 _DECODERS: dict[str, Callable[[bytes, PixelDescription], DecodedFrame]] = {

@@ -27,3 +27,9 @@ class PixelDataUnsupported(Unsupported):
             f"The pixel data of this object cannot be converted: {why}.",
             remedy="Ask for it as it is stored (transfer-syntax=*) or in another transfer syntax.",
         )
+
+
+def in_words(error: Exception) -> str:
+    """A library's own words, short, on one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"'{said[:120]}'"

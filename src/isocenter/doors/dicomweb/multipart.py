@@ -133,10 +133,10 @@ class MultipartReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part to be written: its Content-Type and the length of its content."""
+    """One part to be written: its Content-Type and the length of its content, where that is known."""
 
     content_type: str
-    length: int
+    length: int | None
 
 
 class MultipartWriter:
@@ -155,8 +155,8 @@ class MultipartWriter:
 
     def before(self, part: Part) -> bytes:
         """What precedes the content of ``part``."""
-        headers = f"Content-Type: {part.content_type}\r\nContent-Length: {part.length}\r\n\r\n"
-        return f"--{self.tag}\r\n{headers}".encode()
+        length = f"Content-Length: {part.length}\r\n" if part.length is not None else ""
+        return f"--{self.tag}\r\nContent-Type: {part.content_type}\r\n{length}\r\n".encode()
 
     @property
     def after(self) -> bytes:
@@ -168,6 +168,6 @@ class MultipartWriter:
         return f"--{self.tag}--\r\n".encode()
 
     def length_of(self, parts: Iterator[Part]) -> int:
-        """The whole body's length in bytes."""
+        """The whole body's length in bytes; each part's must be known."""
         around = len(self.after)
-        return sum(len(self.before(part)) + part.length + around for part in parts) + len(self.end)
+        return sum(len(self.before(part)) + (part.length or 0) + around for part in parts) + len(self.end)

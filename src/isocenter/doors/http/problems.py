@@ -63,6 +63,7 @@ _STATUS_BY_CODE = {
     "url-too-long": 414,
     "unsupported-media-type": 415,
     "correction-failed": 422,
+    "range-not-satisfiable": 416,
     "headers-too-large": 431,
 }
 
