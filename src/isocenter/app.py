@@ -31,11 +31,13 @@ from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
+from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.audit.delivery import Delivery
 from isocenter.features.audit.syslog import SyslogReceiver, client_tls
 from isocenter.features.audit.trail import AuditTrail
@@ -52,6 +54,7 @@ from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.open import open_store
 from isocenter.platform.telemetry import get_logger
 from isocenter.platform.tls import DicomProfile, TlsEndpoint, TlsFiles, dicom_profile, https_profile
+from isocenter.platform.workers.pool import WorkerLimits, WorkerPool
 
 DEFAULT_ORGANIZATION = 1
 _FINISH_S = 7.0
@@ -78,6 +81,7 @@ class Archive:
     trail: AuditTrail
     keys: KeyRing | None
     accounts: Accounts
+    images: Images
 
 
 @contextlib.asynccontextmanager
@@ -95,9 +99,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     except IsocenterError:
         await database.close()
         raise
-    store = open_store_of(settings)
-    if keys is not None:
-        store = EncryptedStore(store, keys, seal_new=settings.encryption == "on")
+    store = _sealed(open_store_of(settings), keys, settings)
     spool = Spool(
         settings.spool_folder,
         memory_budget_bytes=settings.memory_budget,
@@ -117,6 +119,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
+    images = open_images(store, workers=_workers(settings), cache=_transcode_cache(settings, keys, clock))
     accounts = open_accounts(database, clock, key, trail, on_settings_change=policies.forget)
     try:
         yield Archive(
@@ -133,8 +136,10 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             trail=trail,
             keys=keys,
             accounts=accounts,
+            images=images,
         )
     finally:
+        await images.close()
         await accounts.close()
         await ae_titles.close()
         await committer.close()
@@ -149,6 +154,25 @@ def installation_key_of(settings: Settings) -> InstallationKey:
     if given := settings.installation_key.get_secret_value():
         return InstallationKey(given)
     return InstallationKey.of_folder(settings.data_folder / "secrets")
+
+
+def _sealed(store: ObjectStore, keys: KeyRing | None, settings: Settings) -> ObjectStore:
+    """With encryption over it, where there are keys."""
+    if keys is None:
+        return store
+    return EncryptedStore(store, keys, seal_new=settings.encryption == "on")
+
+
+def _workers(settings: Settings) -> WorkerPool:
+    limits = WorkerLimits(memory_bytes=settings.pixel_memory, time_s=settings.pixel_time_s)
+    return WorkerPool(settings.pixel_workers, limits, preload=PRELOADED)
+
+
+def _transcode_cache(settings: Settings, keys: KeyRing | None, clock: Clock) -> TranscodeCache | None:
+    if not settings.transcode_cache:
+        return None
+    store = _sealed(LocalStore(settings.data_folder / "cache"), keys, settings)
+    return TranscodeCache(store, clock, bytes_max=settings.transcode_cache)
 
 
 def open_store_of(settings: Settings) -> ObjectStore:
@@ -226,6 +250,8 @@ class Server:
             recorder=archive.trail,
             policy=HttpPolicy(frozenset(settings.cors_origin_list), frozenset(settings.allowed_host_list)),
             trusted_proxies=settings.trusted_proxy_networks,
+            workers=archive.images.workers,
+            images=archive.images,
         )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
@@ -340,6 +366,7 @@ class Server:
             try:
                 report = await self._archive.sweep.run()
                 await self._clear_incoming()
+                await self._archive.images.transcoder.expire()
             except IsocenterError as error:
                 log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
             else:

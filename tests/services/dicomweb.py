@@ -20,7 +20,7 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.services import HttpLimits, HttpServices
-from isocenter.features.archive.images import open_images
+from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import ManualClock
@@ -40,6 +40,7 @@ class HttpServer:
     clock: ManualClock
     client: httpx2.AsyncClient
     trail: AuditTrail
+    images: Images
 
     @property
     def dicomweb(self) -> str:
@@ -52,6 +53,10 @@ class HttpServer:
     async def get(self, path: str, **headers: str) -> httpx2.Response:
         """``path`` below the base of DICOM's services."""
         return await self.client.get(self.dicomweb + path, headers=headers)
+
+    async def transcoded(self) -> None:
+        """Until copies of what was asked for are kept."""
+        await self.images.transcoder.settled()
 
     async def found(self, path: str) -> list[dict[str, Any]]:
         """What a search that must succeed finds."""
@@ -108,7 +113,7 @@ async def http_server(
         )
         app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
         async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60) as client:
-            yield HttpServer(url, held, clock, client, trail)
+            yield HttpServer(url, held, clock, client, trail, images)
         await images.close()
         await trail.close()
 

@@ -67,7 +67,7 @@ class RetrieveTransaction:
         )
         if chosen is None:
             raise _no_form(wishes, instances)
-        tell(request, {"part": "objects", "objects": len(instances), **_told(chosen.forms)})
+        tell(request, {"part": "objects", "objects": len(instances), **_told(instances, chosen.forms)})
         if chosen.container == ZIP:
             return await zip_answer(request, self._services.store, self._checksums, instances)
         if chosen.container == DICOM:
@@ -198,8 +198,14 @@ def _type(transfer_syntax_uid: str) -> str:
     return f"{DICOM}; transfer-syntax={transfer_syntax_uid}"
 
 
-def _told(forms: Sequence[Form]) -> dict[str, str]:
-    return {"transfer_syntaxes": "\\".join(sorted({syntax for _, syntax in forms}))}
+def _told(instances: Sequence[StoredInstance], forms: Sequence[Form]) -> dict[str, str]:
+    """Into what objects are converted, where any is."""
+    converted = {
+        syntax
+        for instance, (_, syntax) in zip(instances, forms, strict=True)
+        if syntax != instance.transfer_syntax_uid
+    }
+    return {"transfer_syntaxes": "\\".join(sorted(converted))} if converted else {}
 
 
 def _no_form(wishes: Sequence[Wish], instances: Sequence[StoredInstance]) -> NotAcceptable:

@@ -112,8 +112,16 @@ class Transcoder:
             )
         return await self._made(instance, target)
 
-    async def close(self) -> None:
+    async def settled(self) -> None:
+        """Until what was made so far is kept."""
         await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    async def expire(self) -> int:
+        """Forget copies that are a day old; how many went."""
+        return await self._cache.expire() if self._cache is not None else 0
+
+    async def close(self) -> None:
+        await self.settled()
         if self._cache is not None:
             await self._cache.close()
 

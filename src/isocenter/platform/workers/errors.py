@@ -40,5 +40,5 @@ class WorkOutOfMemory(WorkFailed):
     def __init__(self) -> None:
         super().__init__(
             "The library that was to do this wanted more memory than a worker may have.",
-            remedy="Ask for the object as it is stored; the operator can raise --worker-memory.",
+            remedy="Ask for the object as it is stored; the operator can raise --pixel-memory.",
         )
