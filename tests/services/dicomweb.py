@@ -89,6 +89,7 @@ async def http_server(
     protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
     audited: bool = False,
     cache: TranscodeCache | None = None,
+    workers: WorkerPool | None = None,
     **archive: Any,
 ) -> AsyncIterator[HttpServer]:
     """``audited``: what is done is recorded. ``archive``: what ``services.archive.opened`` takes."""
@@ -96,7 +97,7 @@ async def http_server(
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
         trail = AuditTrail(held.database, clock)
-        images = open_images(held.store, workers=WorkerPool(2), cache=cache)
+        images = open_images(held.store, workers=workers or WorkerPool(2), cache=cache)
         services = HttpServices(
             database=held.database,
             store=held.store,

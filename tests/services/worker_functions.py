@@ -70,3 +70,15 @@ class Dangerous:
 
 def dangerous() -> Dangerous:
     return Dangerous()
+
+
+def crashed_by_any(*_: object) -> NoReturn:
+    crashed()
+
+
+def looped_by_any(*_: object) -> NoReturn:
+    looped()
+
+
+def hungry_by_any(*_: object) -> int:
+    return hungry()

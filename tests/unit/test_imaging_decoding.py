@@ -15,6 +15,7 @@ from pydicom.pixels import pixel_array
 
 from isocenter.dicom.value_representations import swap_bytes
 from isocenter.imaging.decoding import DecodedFrame, decode_frame, is_native, stored_values
+from isocenter.imaging.encoding import encodable, encode_frame
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.imaging.pixel_description import PixelDescription
 from services.dicom_files import pydicom_files, shared_files
@@ -138,3 +139,17 @@ def test_a_damaged_frame_ends_in_samples_or_a_typed_error(path: Path) -> None:
             decode_frame(encoded, pixels)
         except (PixelDataBroken, PixelDataUnsupported):
             continue
+
+
+@pytest.mark.parametrize("syntax", [syntax for syntax in encodable() if not is_native(syntax)])
+def test_a_frame_that_ends_early_is_not_made_up(syntax: str) -> None:
+    bits = 8 if syntax.endswith(".50") else 12
+    pixels = PixelDescription(
+        64, 64, 1, "MONOCHROME2", 0, 8 if bits == 8 else 16, bits, bits - 1, 0, 1, syntax
+    )
+    samples = np.random.default_rng(1).integers(0, 1 << bits, (64, 64)).astype("u1" if bits == 8 else "u2")
+    whole = encode_frame(DecodedFrame(samples, "MONOCHROME2"), pixels, syntax).content
+    decode_frame(whole, pixels)
+    for length in (len(whole) - 20, len(whole) // 2, len(whole) // 10):
+        with pytest.raises(PixelDataBroken):
+            decode_frame(whole[:length], pixels)

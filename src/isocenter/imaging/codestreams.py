@@ -76,6 +76,13 @@ def read_jpeg_2000(encoded: bytes) -> Codestream:
     )
 
 
+def check_end(encoded: bytes) -> None:
+    """Raises PixelDataBroken where the marker that ends JPEG and JPEG 2000 is missing. Coded data cannot hold
+    it; without it libjpeg and OpenJPH make up what is not there, and say nothing."""
+    if b"\xff\xd9" not in encoded:
+        raise PixelDataBroken("its frame ends early")
+
+
 def _codestream_start(encoded: bytes) -> int:
     """Past the boxes of a JP2 file (15444-1 I.4), which DICOM does not want and some writers leave."""
     position = 0

@@ -27,7 +27,7 @@ from isocenter.dicom.transfer_syntaxes import (
     GE_PRIVATE_IMPLICIT_VR_BIG_ENDIAN_PIXELS,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.imaging.codestreams import Codestream, read_jpeg, read_jpeg_2000
+from isocenter.imaging.codestreams import Codestream, check_end, read_jpeg, read_jpeg_2000
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported, in_words
 from isocenter.imaging.pixel_description import PixelDescription
 
@@ -197,6 +197,7 @@ def _jpeg(encoded: bytes, pixels: PixelDescription) -> DecodedFrame:
     import imagecodecs
 
     stream = _checked(read_jpeg(encoded), pixels)
+    check_end(encoded)
     if stream.components == 1:
         return DecodedFrame(
             _described(imagecodecs.jpeg8_decode(encoded), stream, pixels), pixels.photometric_interpretation
@@ -230,6 +231,7 @@ def _htj2k(encoded: bytes, pixels: PixelDescription) -> DecodedFrame:
     import imagecodecs
 
     stream = _checked(read_jpeg_2000(encoded), pixels)
+    check_end(encoded)
     if stream.reversible:
         planar = None if stream.components == 1 else False
         return _colours_undone(imagecodecs.htj2k_decode(encoded, planar=planar), stream, pixels)
