@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import OutOfSpace
 from isocenter.platform.storage.encrypted import EncryptedStore
 from isocenter.platform.storage.faults import FaultyStore, Operation
+from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.memory import MemoryStore
 from services.archive import fresh_url, opened
@@ -24,8 +26,10 @@ SYNTAX = "1.2.840.10008.1.2.4.80"
 HEADER = encode_file_meta(sop_class_uid="1.2", sop_instance_uid="1.2.3", transfer_syntax_uid=SYNTAX)
 
 
-def cache_of(store: object, clock: ManualClock | None = None, *, bytes_max: int = 80_000) -> TranscodeCache:
-    return TranscodeCache(store, clock or ManualClock(datetime.now(UTC)), bytes_max=bytes_max)  # type: ignore[arg-type]
+def cache_of(
+    store: ObjectStore, clock: ManualClock | None = None, *, bytes_max: int = 80_000
+) -> TranscodeCache:
+    return TranscodeCache(store, clock or ManualClock(datetime.now(UTC)), bytes_max=bytes_max)
 
 
 async def read(cache: TranscodeCache, name: str) -> bytes | None:
