@@ -35,6 +35,7 @@ from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
+from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.features.archive.transcode_cache import TranscodeCache
@@ -60,6 +61,7 @@ DEFAULT_ORGANIZATION = 1
 _FINISH_S = 7.0
 """What begun work may take after SIGTERM; with closing up it stays below the 10 s that are promised."""
 _CERTIFICATES_LOOKED_AT_S = 60.0
+_RECOMPRESSED_EVERY_S = 5.0
 
 log = get_logger(__name__)
 
@@ -321,6 +323,7 @@ class Server:
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
             asyncio.create_task(self._sweep_regularly(), name="sweep"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
+            asyncio.create_task(self._recompress_regularly(), name="recompression"),
         ]
 
     async def stop(self) -> None:
@@ -359,6 +362,27 @@ class Server:
         health = await self._archive.store.health()
         if not health.ok:
             log.warning("The object store cannot be used", reason=health.problem)
+
+    async def _recompress_regularly(self) -> None:
+        archive = self._archive
+        if archive.settings.store_as != "htj2k":
+            return
+        recompression = Recompression(
+            archive.database,
+            archive.store,
+            archive.ingest,
+            archive.images.verifying(archive.store),
+            archive.clock,
+        )
+        while True:
+            await asyncio.sleep(_RECOMPRESSED_EVERY_S)
+            try:
+                report = await recompression.run()
+            except IsocenterError as error:
+                log.warning("Compressing put off", reason=error.detail, remedy=error.remedy)
+                continue
+            if report.examined:
+                log.info("Compressed", examined=report.examined, compressed=report.compressed)
 
     async def _sweep_regularly(self) -> None:
         while True:

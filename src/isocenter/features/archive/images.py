@@ -23,6 +23,10 @@ class Images:
     pixels: PixelAccess
     transcoder: Transcoder
 
+    def verifying(self, store: ObjectStore) -> Transcoder:
+        """One that decodes each frame again and compares it, and keeps no copies."""
+        return Transcoder(store, TranscodedPieces(store, self.pixels, self.workers, ahead=1, verify=True))
+
     async def close(self) -> None:
         await self.transcoder.close()
         await self.workers.close()

@@ -265,6 +265,9 @@ class Settings(BaseModel):
         2 << 30, PIXELS, "Memory that one of them may take for one piece of work"
     )
     pixel_time_s: Seconds = setting(30.0, PIXELS, "Seconds that one piece of work may take")
+    store_as: Literal["received", "htj2k"] = setting(
+        "received", PIXELS, "htj2k: uncompressed images are compressed without loss once they are safe"
+    )
     transcode_cache: Size = setting(
         1 << 30, PIXELS, "Disk for objects in other transfer syntaxes, for who asks again; 0 keeps none"
     )
