@@ -14,13 +14,14 @@ import pytest_asyncio
 
 from services.archive import Image, element
 from services.dicomweb import HttpServer, http_server
-from services.images import Pixels, data_set, file_of
-from services.multipart import contents, part_types
+from services.images import Pixels, compressed, data_set, file_of
+from services.multipart import contents, locations, part_types
 
 BIG = bytes(range(256)) * 128
+WORDS = ((0x00280100, "US", b"\x10\0"), (0x00280101, "US", b"\x10\0"))
 IMAGES = [
-    *(Image(sop=f"1.2.3.1.1.{number}", pixels=bytes([number]) * 3000) for number in (1, 2, 3)),
-    Image(sop="1.2.3.1.2.1", series="1.2.3.1.2", more=((0x00282000, "OB", BIG),)),
+    *(Image(sop=f"1.2.3.1.1.{number}", pixels=bytes([number]) * 3000, more=WORDS) for number in (1, 2, 3)),
+    Image(sop="1.2.3.1.2.1", series="1.2.3.1.2", more=(*WORDS, (0x00282000, "OB", BIG))),
 ]
 STUDY = "/studies/1.2.3.1"
 INSTANCE = STUDY + "/series/1.2.3.1.2/instances/1.2.3.1.2.1"
@@ -207,3 +208,39 @@ async def test_odd_bulk_data_in_sequences_has_parts(server: HttpServer) -> None:
     assert part.content == BIG[10:20]
     file = await server.get(path, Accept="application/dicom")
     assert pydicom.dcmread(io.BytesIO(file.content)).SOPInstanceUID == "1.2.3.1.1.50"
+
+
+async def test_all_bulk_data_in_one_answer(server: HttpServer) -> None:
+    for path, images in ((STUDY, IMAGES), (INSTANCE, IMAGES[3:]), (STUDY + "/series/1.2.3.1.1", IMAGES[:3])):
+        pixels = await server.get(path + "/pixeldata")
+        assert contents(pixels) == [image.pixels for image in images]
+        assert [where.rpartition("/instances/")[2] for where in locations(pixels)] == [
+            f"{image.sop}/frames/1" for image in images
+        ]
+        everything = await server.get(path + "/bulkdata")
+        values = [BIG] if images[-1] is IMAGES[3] else []
+        assert sorted(contents(everything)) == sorted([image.pixels for image in images] + values)
+        for where, content in zip(locations(everything), contents(everything), strict=True):
+            octets = await server.client.get(where, headers={"Accept": "application/octet-stream"})
+            assert octets.content == content, where
+        tag = everything.headers["etag"]
+        again = await server.get(path + "/bulkdata", **{"If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b"")
+    for accept in ("image/png", "application/octet-stream", 'multipart/related; type="image/jls"'):
+        assert (await server.get(STUDY + "/bulkdata", Accept=accept)).status_code == 406
+    assert (await server.get("/studies/1.2.9/bulkdata")).status_code == 404
+
+
+async def test_pixel_data_in_another_form_and_with_a_broken_one(tmp_path: Path) -> None:
+    async with http_server(tmp_path) as server:
+        broken = compressed(data_set(Pixels(), 2), "1.2.840.10008.1.2.4.90", [b"no codestream at all "])
+        await server.store(file_of(data_set(Pixels(frames=2), 1)), file_of(broken))
+        series = "/studies/1.2.3.4.5/series/1.2.3.4.6"
+        jpeg_ls = 'multipart/related; type="image/jls"'
+        given = await server.get(series + "/pixeldata", Accept=jpeg_ls)
+        assert [kind.partition(";")[0] for kind in part_types(given)] == ["image/jls"] * 2 + [
+            "application/octet-stream"
+        ]
+        assert contents(given)[2].startswith(b"no codestream")
+        alone = await server.get(series + "/instances/1.2.3.4.7.2/pixeldata")
+        assert (alone.status_code, alone.json()["code"]) == (406, "pixel-data-broken")

@@ -23,3 +23,12 @@ def _pieces(response: httpx2.Response) -> list[bytes]:
     pieces = response.content.split(b"--" + boundary)
     assert pieces[0] == b"" and pieces[-1] == b"--\r\n"
     return pieces[1:-1]
+
+
+def locations(response: httpx2.Response) -> list[str]:
+    """The Content-Location of each part."""
+    found = []
+    for piece in _pieces(response):
+        lines = piece.partition(b"\r\n\r\n")[0].decode().splitlines()
+        found.extend(line.partition(": ")[2] for line in lines if line.lower().startswith("content-location"))
+    return found

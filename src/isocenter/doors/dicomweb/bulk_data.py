@@ -47,7 +47,7 @@ class BulkDataTransaction:
         value = await find_bulk_value(self._services.store, instance, where)
         if value.encapsulated and where == (PIXEL_DATA,):
             return await self._frames.answer(request, instance, None)
-        word_bytes = await self._word_bytes(instance, value, where)
+        word_bytes = await self.word_bytes(instance, value, where)
         tag = f"{instance.object_key.rpartition('/')[2]}.{path['path'].replace('/', '.')}"
         for one in parse_accept(accepted(request)):
             if one.type == MULTIPART_RELATED:
@@ -59,13 +59,13 @@ class BulkDataTransaction:
                     strong(tag),
                     {"content-type": OCTET_STREAM},
                     value.length,
-                    lambda start, length: self._octets(instance, value, word_bytes, start, length),
+                    lambda start, length: self.octets(instance, value, word_bytes, start, length),
                 )
         raise NotAcceptable(
             f"This value is available as {OCTET_STREAM} only.", remedy=f"Send 'Accept: {OCTET_STREAM}'."
         )
 
-    async def _word_bytes(self, instance: StoredInstance, value: BulkValue, where: BulkPath) -> int:
+    async def word_bytes(self, instance: StoredInstance, value: BulkValue, where: BulkPath) -> int:
         """What changes places in a big-endian object (§8.7.3.3 wants little endian): of pixels their width
         tells, of other values the VR."""
         if not value.big_endian:
@@ -75,7 +75,7 @@ class BulkDataTransaction:
             return (await self._images.pixels.layout(instance, opened)).word_bytes
         return WORD_BYTES.get(value.vr, 1)
 
-    async def _octets(
+    async def octets(
         self, instance: StoredInstance, value: BulkValue, word_bytes: int, start: int, length: int
     ) -> AsyncIterator[bytes]:
         if value.content is not None:
@@ -104,7 +104,7 @@ class BulkDataTransaction:
 
         async def pieces() -> AsyncIterator[bytes]:
             yield writer.before(part)
-            async for piece in self._octets(instance, value, word_bytes, 0, value.length):
+            async for piece in self.octets(instance, value, word_bytes, 0, value.length):
                 yield piece
             yield writer.after + writer.end
 

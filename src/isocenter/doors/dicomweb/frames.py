@@ -44,8 +44,8 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """One object's frames, and the form that they are wanted in."""
+class FrameSource:
+    """One object's frames, by their numbers, and the form that they are wanted in."""
 
     instance: StoredInstance
     opened: OpenedPixels
@@ -92,7 +92,17 @@ class FramesTransaction:
         self, request: Request, instance: StoredInstance, numbers: Sequence[int] | None
     ) -> Response:
         """The frames of those numbers (from 1), or all. Raises NotAcceptable; NotFound for one too many."""
-        wishes = frame_wishes(parse_accept(accepted(request)))
+        container, source = await self.source(
+            frame_wishes(parse_accept(accepted(request))), instance, numbers
+        )
+        if container == MULTIPART_RELATED:
+            return await self._multipart(request, source)
+        return await self._alone(request, source)
+
+    async def source(
+        self, wishes: Sequence[Wish], instance: StoredInstance, numbers: Sequence[int] | None
+    ) -> tuple[str, FrameSource]:
+        """The container, and the frames in the best form that the wishes allow. Raises as `answer`."""
         opened = await self._images.pixels.open(instance)
         layout = await self._images.pixels.layout(instance, opened)
         count = layout.pixels.number_of_frames
@@ -113,19 +123,16 @@ class FramesTransaction:
             raise _no_form(stored, len(numbers))
         ((wish, syntax),) = chosen.forms
         media_type = FRAME_TYPES[syntax] if wish.media_type == "image/*" else wish.media_type
-        source = _Source(instance, opened, layout, numbers, media_type, syntax)
-        if wish.container == MULTIPART_RELATED:
-            return await self._multipart(request, source)
-        return await self._alone(request, source)
+        return chosen.container, FrameSource(instance, opened, layout, numbers, media_type, syntax)
 
-    async def _alone(self, request: Request, source: _Source) -> Response:
+    async def _alone(self, request: Request, source: FrameSource) -> Response:
         etag = _etag(source, _tag(source))
         headers = {"content-type": source.content_type}
         if source.native_bytes is not None:
             headers["content-length"] = str(source.native_bytes)
-        return await answer(request, etag, headers, lambda: self._frames(source))
+        return await answer(request, etag, headers, lambda: self.contents(source))
 
-    async def _multipart(self, request: Request, source: _Source) -> Response:
+    async def _multipart(self, request: Request, source: FrameSource) -> Response:
         writer = MultipartWriter(iter((_tag(source), source.content_type)), source.media_type)
         headers = {"content-type": writer.content_type}
         if source.native_bytes is not None:
@@ -133,12 +140,12 @@ class FramesTransaction:
             headers["content-length"] = str(writer.length_of(iter([part] * len(source.numbers))))
         return await answer(request, _etag(source, writer.tag), headers, lambda: self._parts(source, writer))
 
-    async def _parts(self, source: _Source, writer: MultipartWriter) -> AsyncIterator[bytes]:
-        async for frame in self._frames(source):
+    async def _parts(self, source: FrameSource, writer: MultipartWriter) -> AsyncIterator[bytes]:
+        async for frame in self.contents(source):
             yield writer.before(Part(source.content_type, len(frame))) + frame + writer.after
         yield writer.end
 
-    async def _frames(self, source: _Source) -> AsyncIterator[bytes]:
+    async def contents(self, source: FrameSource) -> AsyncIterator[bytes]:
         """One after the other; what takes work is begun a few ahead."""
         if source.as_stored:
             for number in source.numbers:
@@ -165,13 +172,13 @@ class FramesTransaction:
                     task.cancel()
                 await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _stored_frame(self, source: _Source, number: int) -> bytes:
+    async def _stored_frame(self, source: FrameSource, number: int) -> bytes:
         ((content, first_bit),) = await self._images.pixels.frames(source.opened, source.layout, number - 1)
         if source.layout.pixels.bits_allocated == 1 and is_native(source.syntax):
             return _aligned(content, first_bit, source.layout.pixels.frame_bits)
         return content
 
-    async def _made_frame(self, source: _Source, number: int) -> bytes:
+    async def _made_frame(self, source: FrameSource, number: int) -> bytes:
         frames = await self._images.pixels.frames(source.opened, source.layout, number - 1)
         _, (content,) = await self._images.workers.run(
             transcode_frames, frames, source.layout.pixels, source.syntax
@@ -220,13 +227,13 @@ def _aligned(content: bytes, first_bit: int, bits: int) -> bytes:
     return np.packbits(unpacked[first_bit : first_bit + bits], bitorder="little").tobytes()
 
 
-def _tag(source: _Source) -> str:
+def _tag(source: FrameSource) -> str:
     name = source.instance.object_key.rpartition("/")[2]
     numbers = blake2b(repr([*source.numbers]).encode(), digest_size=8).hexdigest()
     return f"{name}.frames.{numbers}.{source.syntax}"
 
 
-def _etag(source: _Source, tag: str) -> str:
+def _etag(source: FrameSource, tag: str) -> str:
     return strong(tag) if source.as_stored else weak(tag)
 
 

@@ -133,10 +133,12 @@ class MultipartReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part to be written: its Content-Type and the length of its content, where that is known."""
+    """One part to be written: its Content-Type, the length of its content where that is known, and the
+    address that it has of its own (Content-Location), where several kinds of things are in one answer."""
 
     content_type: str
     length: int | None
+    location: str = ""
 
 
 class MultipartWriter:
@@ -156,7 +158,8 @@ class MultipartWriter:
     def before(self, part: Part) -> bytes:
         """What precedes the content of ``part``."""
         length = f"Content-Length: {part.length}\r\n" if part.length is not None else ""
-        return f"--{self.tag}\r\nContent-Type: {part.content_type}\r\n{length}\r\n".encode()
+        where = f"Content-Location: {part.location}\r\n" if part.location else ""
+        return f"--{self.tag}\r\nContent-Type: {part.content_type}\r\n{length}{where}\r\n".encode()
 
     @property
     def after(self) -> bytes:

@@ -10,6 +10,7 @@ from starlette.routing import Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
+from isocenter.doors.dicomweb.bulk_collections import BulkCollections
 from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
 from isocenter.doors.dicomweb.delete import DeleteTransaction
 from isocenter.doors.dicomweb.frames import FramesTransaction
@@ -43,6 +44,7 @@ def dicomweb_door(services: HttpServices) -> Router:
     retrieve = RetrieveTransaction(services, images)
     frames = FramesTransaction(services, images)
     bulk_data = BulkDataTransaction(services, images, frames)
+    collections = BulkCollections(services, addresses, frames, bulk_data)
     metadata = MetadataTransaction(services, addresses)
     storing = StoreTransaction(services, addresses)
     deleting = DeleteTransaction(services)
@@ -68,6 +70,14 @@ def dicomweb_door(services: HttpServices) -> Router:
         route(_INSTANCE + "/metadata", GET=retrieving(metadata.metadata)),
         route(_INSTANCE + "/bulkdata/{path:path}", GET=retrieving(bulk_data.bulk_data)),
         route(_INSTANCE + "/frames/{frames}", GET=retrieving(frames.frames)),
+        *(
+            route(level + resource, GET=retrieving(endpoint))
+            for level in (_STUDY, _SERIES, _INSTANCE)
+            for resource, endpoint in (
+                ("/bulkdata", collections.bulk_data),
+                ("/pixeldata", collections.pixel_data),
+            )
+        ),
         route(_STUDY + "/series", GET=searching(search.series)),
         route(_SERIES + "/instances", GET=searching(search.instances)),
         route(_STUDY + "/instances", GET=searching(search.instances)),
