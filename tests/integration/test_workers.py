@@ -14,7 +14,8 @@ import pytest_asyncio
 from isocenter.imaging.errors import PixelDataBroken
 from isocenter.kit.errors import Busy, InternalError, NotFound, Unavailable
 from isocenter.platform.workers.errors import WorkCrashed, WorkOutOfMemory, WorkTimedOut
-from isocenter.platform.workers.pool import WorkerLimits, WorkerPool
+from isocenter.platform.workers.pool import WorkerLimits, WorkerPool, _Worker
+from isocenter.platform.workers.wire import packed
 from services import worker_functions as work
 
 MEMORY_BYTES = 256 << 20
@@ -148,3 +149,12 @@ async def test_a_closed_pool_says_so_and_leaves_no_process() -> None:
         os.kill(number, 0)
     with pytest.raises(Unavailable):
         await pool.run(work.doubled, 1)
+
+
+async def test_a_worker_whose_server_is_gone_ends_itself() -> None:
+    """Killed servers close no loops: the alarm does, within the call's own limit."""
+    worker = _Worker.start(MEMORY_BYTES, ())
+    message = packed((work.looped.__module__, "looped", (), 0.3))
+    await asyncio.get_running_loop().sock_sendall(worker._connection, message)
+    worker._connection.close()
+    assert await asyncio.to_thread(worker._process.wait, 30) == -signal.SIGALRM
