@@ -28,10 +28,13 @@ def run(rounds: int) -> None:
 
 
 def body(study: int) -> bytes:
+    return body_of([synthetic_ct(study, study, 1, instance) for instance in range(OBJECTS_A_REQUEST)])
+
+
+def body_of(objects: list[bytes]) -> bytes:
     parts = [
-        b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n"
-        % (_BOUNDARY.encode(), synthetic_ct(study, study, 1, instance))
-        for instance in range(OBJECTS_A_REQUEST)
+        b"--%s\r\nContent-Type: application/dicom\r\n\r\n%s\r\n" % (_BOUNDARY.encode(), one)
+        for one in objects
     ]
     return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
 

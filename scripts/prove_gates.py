@@ -69,9 +69,21 @@ def breaches(copy: Path) -> list[Breach]:
         contract("floors", f"{src}/attic/__init__.py", "", "attic", ": a floor not on the list"),
         contract("pure", f"{src}/dimse/protocol/planted.py", "import asyncio\n"),
         contract("pure", f"{src}/dicom/planted.py", "import time\n", name=": clock in dicom"),
+        contract(
+            "pure", f"{src}/imaging/planted.py", "import multiprocessing\n", name=": process in imaging"
+        ),
+        contract(
+            "floors", f"{src}/imaging/planted.py", "import isocenter.dimse\n", name=": imaging in dimse"
+        ),
         contract("dimse", f"{src}/dimse/protocol/planted.py", "import isocenter.dimse.net\n"),
         contract("features", f"{src}/features/ae_titles/planted.py", "import isocenter.features.archive\n"),
         contract("platform", f"{src}/platform/storage/planted.py", "import isocenter.platform.db\n"),
+        contract(
+            "platform",
+            f"{src}/platform/workers/planted.py",
+            "import isocenter.platform.storage\n",
+            name=": workers",
+        ),
         contract("doors", f"{src}/doors/scp/planted.py", "import isocenter.doors.dicomweb\n"),
         contract(
             "doors", f"{src}/doors/http/planted.py", "import isocenter.doors.dicomweb\n", name=": upwards"

@@ -32,11 +32,14 @@ from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
+from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
+from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.audit.delivery import Delivery
 from isocenter.features.audit.syslog import SyslogReceiver, client_tls
 from isocenter.features.audit.trail import AuditTrail
@@ -54,11 +57,13 @@ from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.open import open_store
 from isocenter.platform.telemetry import get_logger
 from isocenter.platform.tls import DicomProfile, TlsEndpoint, TlsFiles, dicom_profile, https_profile
+from isocenter.platform.workers.pool import WorkerLimits, WorkerPool
 
 DEFAULT_ORGANIZATION = 1
 _FINISH_S = 7.0
 """What begun work may take after SIGTERM; with closing up it stays below the 10 s that are promised."""
 _CERTIFICATES_LOOKED_AT_S = 60.0
+_RECOMPRESSED_EVERY_S = 5.0
 
 log = get_logger(__name__)
 
@@ -80,6 +85,7 @@ class Archive:
     trail: AuditTrail
     keys: KeyRing | None
     accounts: Accounts
+    images: Images
 
 
 @contextlib.asynccontextmanager
@@ -97,9 +103,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     except IsocenterError:
         await database.close()
         raise
-    store = open_store_of(settings)
-    if keys is not None:
-        store = EncryptedStore(store, keys, seal_new=settings.encryption == "on")
+    store = _sealed(open_store_of(settings), keys, settings)
     spool = Spool(
         settings.spool_folder,
         memory_budget_bytes=settings.memory_budget,
@@ -120,6 +124,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
+    images = open_images(store, workers=_workers(settings), cache=_transcode_cache(settings, keys, clock))
     accounts = open_accounts(
         database,
         clock,
@@ -144,8 +149,10 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             trail=trail,
             keys=keys,
             accounts=accounts,
+            images=images,
         )
     finally:
+        await images.close()
         await accounts.close()
         if redis is not None:
             await redis.close()
@@ -167,6 +174,23 @@ def installation_key_of(settings: Settings) -> InstallationKey:
 def _relying_party(settings: Settings) -> RelyingParty | None:
     domain, origins = settings.relying_party
     return RelyingParty(domain, origins) if domain else None
+def _sealed(store: ObjectStore, keys: KeyRing | None, settings: Settings) -> ObjectStore:
+    """With encryption over it, where there are keys."""
+    if keys is None:
+        return store
+    return EncryptedStore(store, keys, seal_new=settings.encryption == "on")
+
+
+def _workers(settings: Settings) -> WorkerPool:
+    limits = WorkerLimits(memory_bytes=settings.pixel_memory, time_s=settings.pixel_time_s)
+    return WorkerPool(settings.pixel_workers, limits, preload=PRELOADED)
+
+
+def _transcode_cache(settings: Settings, keys: KeyRing | None, clock: Clock) -> TranscodeCache | None:
+    if not settings.transcode_cache:
+        return None
+    store = _sealed(LocalStore(settings.data_folder / "cache"), keys, settings)
+    return TranscodeCache(store, clock, bytes_max=settings.transcode_cache)
 
 
 def open_store_of(settings: Settings) -> ObjectStore:
@@ -244,6 +268,8 @@ class Server:
             recorder=archive.trail,
             policy=HttpPolicy(frozenset(settings.cors_origin_list), frozenset(settings.allowed_host_list)),
             trusted_proxies=settings.trusted_proxy_networks,
+            workers=archive.images.workers,
+            images=archive.images,
         )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
@@ -314,6 +340,7 @@ class Server:
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
             asyncio.create_task(self._sweep_regularly(), name="sweep"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
+            asyncio.create_task(self._recompress_regularly(), name="recompression"),
         ]
 
     async def stop(self) -> None:
@@ -353,12 +380,34 @@ class Server:
         if not health.ok:
             log.warning("The object store cannot be used", reason=health.problem)
 
+    async def _recompress_regularly(self) -> None:
+        archive = self._archive
+        if archive.settings.store_as != "htj2k":
+            return
+        recompression = Recompression(
+            archive.database,
+            archive.store,
+            archive.ingest,
+            archive.images.verifying(archive.store),
+            archive.clock,
+        )
+        while True:
+            await asyncio.sleep(_RECOMPRESSED_EVERY_S)
+            try:
+                report = await recompression.run()
+            except IsocenterError as error:
+                log.warning("Compressing put off", reason=error.detail, remedy=error.remedy)
+                continue
+            if report.examined:
+                log.info("Compressed", examined=report.examined, compressed=report.compressed)
+
     async def _sweep_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._archive.settings.sweep_interval_s)
             try:
                 report = await self._archive.sweep.run()
                 await self._clear_incoming()
+                await self._archive.images.transcoder.expire()
             except IsocenterError as error:
                 log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
             else:

@@ -34,6 +34,7 @@ _PLACES = {
     "series": _UID,
     "instance": _UID,
     "path:path": "00091010",
+    "frames": "1",
     "entry_id": "1",
     "title": "CT1",
     "user_id": "9",
@@ -113,6 +114,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
         ),
         mounts={MOUNT: dicomweb_door(services)},
     )
+    await services.workers.close()
     await accounts.close()
     await ae_titles.close()
 

@@ -20,9 +20,12 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.services import HttpLimits, HttpServices
+from isocenter.features.archive.images import Images, open_images
+from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.security import NoRecorder, anybody
+from isocenter.platform.workers.pool import WorkerPool
 from services.archive import ORGANIZATION, Image, TestArchive, opened
 
 BOUNDARY = "a-boundary-of-the-tests"
@@ -37,6 +40,7 @@ class HttpServer:
     clock: ManualClock
     client: httpx2.AsyncClient
     trail: AuditTrail
+    images: Images
 
     @property
     def dicomweb(self) -> str:
@@ -49,6 +53,10 @@ class HttpServer:
     async def get(self, path: str, **headers: str) -> httpx2.Response:
         """``path`` below the base of DICOM's services."""
         return await self.client.get(self.dicomweb + path, headers=headers)
+
+    async def transcoded(self) -> None:
+        """Until copies of what was asked for are kept."""
+        await self.images.transcoder.settled()
 
     async def found(self, path: str) -> list[dict[str, Any]]:
         """What a search that must succeed finds."""
@@ -80,6 +88,8 @@ async def http_server(
     trusted_proxies: Sequence[str] = (),
     protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
     audited: bool = False,
+    cache: TranscodeCache | None = None,
+    workers: WorkerPool | None = None,
     **archive: Any,
 ) -> AsyncIterator[HttpServer]:
     """``audited``: what is done is recorded. ``archive``: what ``services.archive.opened`` takes."""
@@ -87,6 +97,7 @@ async def http_server(
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
         trail = AuditTrail(held.database, clock)
+        images = open_images(held.store, workers=workers or WorkerPool(2), cache=cache)
         services = HttpServices(
             database=held.database,
             store=held.store,
@@ -98,10 +109,13 @@ async def http_server(
             recorder=trail if audited else NoRecorder(),
             policy=policy or HttpPolicy(),
             trusted_proxies=tuple(map(ipaddress.ip_network, trusted_proxies)),
+            workers=images.workers,
+            images=images,
         )
         app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
         async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60) as client:
-            yield HttpServer(url, held, clock, client, trail)
+            yield HttpServer(url, held, clock, client, trail, images)
+        await images.close()
         await trail.close()
 
 

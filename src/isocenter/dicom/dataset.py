@@ -59,6 +59,12 @@ def write_dataset(
     return _deflate(content) if is_deflated(transfer_syntax_uid) else content
 
 
+def write_header(tag: int, vr: str, length: int, transfer_syntax_uid: str) -> bytes:
+    """An element's header for a value of ``length`` bytes (even, or `UNDEFINED_LENGTH`) that somebody else
+    writes. Raises TooLarge."""
+    return DatasetWriter(encoding_of(transfer_syntax_uid)).header(tag, vr, length)
+
+
 def read_items(content: bytes, *, implicit_vr: bool, limits: ScanLimits = READ_LIMITS) -> list[list[Element]]:
     """The items of a sequence that a scan found (``RawElement.value``). Raises :class:`ScanError`."""
     return DatasetReader(content, limits).read_items(0, len(content), ENCODINGS[implicit_vr, False])

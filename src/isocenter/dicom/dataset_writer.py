@@ -53,19 +53,18 @@ class DatasetWriter:
             parts.append(content)
         return b"".join(parts)
 
-    def _append(self, parts: list[bytes], tag: int, vr: str, value: bytes) -> None:
-        encoding = self._encoding
-        length = len(value)
-        if length >= UNDEFINED_LENGTH:
+    def header(self, tag: int, vr: str, length: int) -> bytes:
+        """Of an element whose value has ``length`` bytes, or `UNDEFINED_LENGTH`. Raises TooLarge."""
+        if length > UNDEFINED_LENGTH:
             raise TooLarge("A value of 4 GiB or more fits no data element", code="value-too-long")
-        if encoding.implicit_vr:
-            header = self._wide_header(tag, length)
-        else:
-            if vr in SHORT_LENGTH_VRS and length > _SHORT_LENGTH_BYTES_MAX:
-                vr = "UN"  # PS3.5 §6.2.2: the way to write what the 16-bit length cannot say
-            header = self._explicit_header(tag, vr, length)
-        parts.append(header)
-        parts.append(swap_bytes(value, vr) if encoding.big_endian else value)
+        if self._encoding.implicit_vr:
+            return self._wide_header(tag, length)
+        return self._explicit_header(tag, _vr_for(vr, length), length)
+
+    def _append(self, parts: list[bytes], tag: int, vr: str, value: bytes) -> None:
+        length = len(value)  # even, so never the one that means undefined
+        parts.append(self.header(tag, vr, length))
+        parts.append(swap_bytes(value, _vr_for(vr, length)) if self._encoding.big_endian else value)
 
     def _append_sequence(self, parts: list[bytes], tag: int, content: bytes) -> None:
         if not self._encoding.implicit_vr or vr_of(tag) == "SQ":
@@ -87,10 +86,7 @@ class DatasetWriter:
         if not where.encapsulated:
             self._append(parts, tag, vr, padded(value, vr))
             return
-        if self._encoding.implicit_vr:
-            parts.append(self._wide_header(tag, UNDEFINED_LENGTH))
-        else:
-            parts.append(self._explicit_header(tag, vr, UNDEFINED_LENGTH))
+        parts.append(self.header(tag, vr, UNDEFINED_LENGTH))
         parts.append(value)
         parts.append(self._wide_header(SEQUENCE_DELIMITER, 0))
 
@@ -103,3 +99,8 @@ class DatasetWriter:
         if vr in SHORT_LENGTH_VRS:
             return encoding.short.pack(tag >> 16, tag & 0xFFFF, word, length)
         return encoding.short.pack(tag >> 16, tag & 0xFFFF, word, 0) + encoding.long.pack(length)
+
+
+def _vr_for(vr: str, length: int) -> str:
+    """PS3.5 §6.2.2: UN is the way to write what a 16-bit length cannot say."""
+    return "UN" if vr in SHORT_LENGTH_VRS and length > _SHORT_LENGTH_BYTES_MAX else vr

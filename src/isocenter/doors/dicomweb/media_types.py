@@ -13,6 +13,7 @@ DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 JSON = "application/json"
 MULTIPART_RELATED = "multipart/related"
+ZIP = "application/zip"
 OCTET_STREAM = "application/octet-stream"
 
 _CHARS_MAX = 8192

@@ -133,10 +133,12 @@ class MultipartReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part to be written: its Content-Type and the length of its content."""
+    """One part to be written: its Content-Type, the length of its content where that is known, and the
+    address that it has of its own (Content-Location), where several kinds of things are in one answer."""
 
     content_type: str
-    length: int
+    length: int | None
+    location: str = ""
 
 
 class MultipartWriter:
@@ -155,8 +157,9 @@ class MultipartWriter:
 
     def before(self, part: Part) -> bytes:
         """What precedes the content of ``part``."""
-        headers = f"Content-Type: {part.content_type}\r\nContent-Length: {part.length}\r\n\r\n"
-        return f"--{self.tag}\r\n{headers}".encode()
+        length = f"Content-Length: {part.length}\r\n" if part.length is not None else ""
+        where = f"Content-Location: {part.location}\r\n" if part.location else ""
+        return f"--{self.tag}\r\nContent-Type: {part.content_type}\r\n{length}{where}\r\n".encode()
 
     @property
     def after(self) -> bytes:
@@ -168,6 +171,6 @@ class MultipartWriter:
         return f"--{self.tag}--\r\n".encode()
 
     def length_of(self, parts: Iterator[Part]) -> int:
-        """The whole body's length in bytes."""
+        """The whole body's length in bytes; each part's must be known."""
         around = len(self.after)
-        return sum(len(self.before(part)) + part.length + around for part in parts) + len(self.end)
+        return sum(len(self.before(part)) + (part.length or 0) + around for part in parts) + len(self.end)

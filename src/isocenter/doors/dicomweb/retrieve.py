@@ -1,34 +1,57 @@
-"""WADO-RS (PS3.18 §10.4): objects as they were stored, streamed, a study at a time or one alone."""
+"""WADO-RS (PS3.18 §10.4): a study, a series, an instance, in the transfer syntax that the client accepts."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from isocenter.doors.dicomweb.answers import accepted, primed
-from isocenter.doors.dicomweb.media_types import DICOM, MULTIPART_RELATED, MediaType, parse_accept
+from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.doors.dicomweb.answers import accepted
+from isocenter.doors.dicomweb.conditional import (
+    answer,
+    answer_in_parts,
+    not_modified,
+    strong,
+    weak,
+    without_body,
+)
+from isocenter.doors.dicomweb.media_types import DICOM, MULTIPART_RELATED, ZIP, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
+from isocenter.doors.dicomweb.representations import ANY_SYNTAX, Wish, choose, object_wishes
 from isocenter.doors.dicomweb.witness import tell
+from isocenter.doors.dicomweb.zipping import Checksums, zip_answer
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
+from isocenter.features.archive.images import Images
 from isocenter.features.archive.retrieve import StoredInstance, find_instances, stream_bytes
+from isocenter.features.archive.transcoding import GivenObject, Transcoder
+from isocenter.imaging.encoding import encodable
+from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
+from isocenter.platform.workers.errors import WorkFailed
 
-_ANY_SYNTAX = "*"
+_AHEAD = 2  # objects made while the one before is sent
+
+Form = tuple[Wish, str]
 
 
 class RetrieveTransaction:
     """``GET`` of a study, a series, an instance."""
 
-    def __init__(self, services: HttpServices) -> None:
+    def __init__(self, services: HttpServices, images: Images) -> None:
         self._services = services
+        self._transcoder = images.transcoder
+        self._checksums = Checksums()
 
     async def objects(self, request: Request) -> Response:
         path = request.path_params
-        ranges = parse_accept(accepted(request))
-        if not any(_is_ours(media_range) for media_range in ranges):
-            raise _not_acceptable()
+        wishes = object_wishes(parse_accept(accepted(request)))
+        if not any(wish.media_type in {DICOM, ZIP} for wish in wishes):
+            raise _not_dicom()
         instances = await find_instances(
             self._services.database,
             request.state.subject.organization_id,
@@ -36,89 +59,170 @@ class RetrieveTransaction:
             path.get("series", ""),
             path.get("instance", ""),
         )
-        tell(request, {"part": "objects", "objects": len(instances)})
-        chosen = _choose(ranges, instances)
-        if chosen.type == DICOM:
-            return await self._alone(request, instances[0])
-        return await self._multipart(request, instances)
+        chosen = choose(
+            wishes,
+            instances,
+            lambda wish, one: self._syntax(wish, one, len(instances)),
+            lambda one: one.transfer_syntax_uid,
+        )
+        if chosen is None:
+            raise _no_form(wishes, instances)
+        tell(request, {"part": "objects", "objects": len(instances), **_told(instances, chosen.forms)})
+        if chosen.container == ZIP:
+            return await zip_answer(request, self._services.store, self._checksums, instances)
+        if chosen.container == DICOM:
+            return await self._alone(request, instances[0], chosen.forms[0])
+        return await self._multipart(request, instances, chosen.forms)
 
-    async def _alone(self, request: Request, instance: StoredInstance) -> Response:
-        headers = {
-            "content-length": str(instance.size),
-            "etag": f'"{instance.object_key.rpartition("/")[2]}"',
-            "content-type": _part_type(instance),
-        }
-        pieces = stream_bytes(self._services.store, instance)
-        return await _answer(request, pieces, headers)
+    def _syntax(self, wish: Wish, instance: StoredInstance, count: int) -> str | None:
+        """The transfer syntax that the instance would get by that wish; None where it cannot be met."""
+        stored = instance.transfer_syntax_uid
+        if wish.media_type not in {DICOM, ZIP} or (wish.container == DICOM and count > 1):
+            return None
+        if wish.syntax in {ANY_SYNTAX, stored} or (wish.container == ZIP and not wish.syntax):
+            return stored
+        if wish.container == ZIP:
+            return None  # it is planned in advance: as stored, or not at all
+        target = wish.syntax or EXPLICIT_VR_LITTLE_ENDIAN
+        if self._transcoder.possible(instance, target):
+            return target
+        return None if wish.syntax else stored
 
-    async def _multipart(self, request: Request, instances: list[StoredInstance]) -> Response:
-        writer = MultipartWriter((instance.object_key for instance in instances), DICOM)
-        headers = {
-            "content-length": str(writer.length_of(_part(instance) for instance in instances)),
-            "content-type": writer.content_type,
-            "etag": f'"{writer.tag}"',
-        }
-        return await _answer(request, self._parts(writer, instances), headers)
+    async def _alone(self, request: Request, instance: StoredInstance, form: Form) -> Response:
+        wish, syntax = form
+        if syntax == instance.transfer_syntax_uid:
+            return await answer_in_parts(
+                request,
+                strong(self._transcoder.tag(instance, syntax)),
+                {"content-type": _type(syntax)},
+                instance.size,
+                lambda start, length: stream_bytes(self._services.store, instance, start, length),
+            )
+        etag = weak(self._transcoder.tag(instance, syntax))
+        if request.method == "HEAD" or not_modified(request, etag):
+            return without_body(request, etag, {"content-type": _type(syntax)})
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transcoder.request())
+            given = await _given(self._transcoder, instance, syntax, lenient=not wish.syntax)
+            headers = {"content-type": _type(given.transfer_syntax_uid)}
+            if given.size is not None:
+                headers["content-length"] = str(given.size)
+            held = stack.pop_all()
+            return await answer(request, etag, headers, lambda: _held(held, given.stream()))
 
-    async def _parts(self, writer: MultipartWriter, instances: list[StoredInstance]) -> AsyncIterator[bytes]:
-        before = b""
+    async def _multipart(
+        self, request: Request, instances: Sequence[StoredInstance], forms: Sequence[Form]
+    ) -> Response:
+        wanted = list(zip(instances, forms, strict=True))
+        tags = (self._transcoder.tag(instance, syntax) for instance, (_, syntax) in wanted)
+        writer = MultipartWriter(tags, DICOM)
+        headers = {"content-type": writer.content_type}
+        if all(syntax == instance.transfer_syntax_uid for instance, (_, syntax) in wanted):
+            stored = (Part(_type(syntax), instance.size) for instance, (_, syntax) in wanted)
+            headers["content-length"] = str(writer.length_of(stored))
+            given = self._as_stored(instances)
+            return await answer(request, strong(writer.tag), headers, lambda: _parts(writer, given))
+        if request.method == "HEAD" or not_modified(request, weak(writer.tag)):
+            return without_body(request, weak(writer.tag), headers)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._transcoder.request())
+            given = self._transcoded(wanted)
+            held = stack.pop_all()
+            return await answer(
+                request, weak(writer.tag), headers, lambda: _held(held, _parts(writer, given))
+            )
+
+    async def _as_stored(self, instances: Sequence[StoredInstance]) -> AsyncIterator[GivenObject]:
         for instance in instances:
-            before += writer.before(_part(instance))
-            async for piece in stream_bytes(self._services.store, instance):
-                if before:
-                    yield before
-                    before = b""
-                yield piece
-            before = writer.after
-        yield before + writer.end
+            yield self._transcoder.as_stored(instance)
+
+    async def _transcoded(self, wanted: Sequence[tuple[StoredInstance, Form]]) -> AsyncIterator[GivenObject]:
+        """One after the other, a few of them made ahead. One of several that cannot be converted after all is
+        given as it is stored, which its part says: the others are no worse for it."""
+        waiting = iter(wanted)
+        under_way: deque[asyncio.Task[GivenObject]] = deque()
+
+        def begin() -> None:
+            following = next(waiting, None)
+            if following is not None:
+                instance, (wish, syntax) = following
+                lenient = not wish.syntax or len(wanted) > 1
+                work = _given(self._transcoder, instance, syntax, lenient=lenient)
+                under_way.append(asyncio.create_task(work))
+
+        try:
+            for _ in range(_AHEAD):
+                begin()
+            while under_way:
+                given = await under_way.popleft()
+                begin()
+                yield given
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _answer(request: Request, pieces: AsyncIterator[bytes], headers: dict[str, str]) -> Response:
-    if headers["etag"] in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
-        return Response(None, 304, headers={"etag": headers["etag"]})
-    if request.method == "HEAD":
-        return Response(None, headers=headers)
-    # The first piece is fetched before the status is sent: a lost object is an error, not an empty answer.
-    return StreamingResponse(await primed(pieces), headers=headers)
+async def _given(
+    transcoder: Transcoder, instance: StoredInstance, syntax: str, *, lenient: bool
+) -> GivenObject:
+    try:
+        return await transcoder.given(instance, syntax)
+    except (PixelDataBroken, PixelDataUnsupported, WorkFailed):
+        if not lenient:
+            raise
+        return transcoder.as_stored(instance)
 
 
-def _part(instance: StoredInstance) -> Part:
-    return Part(_part_type(instance), instance.size)
+async def _parts(writer: MultipartWriter, objects: AsyncIterator[GivenObject]) -> AsyncIterator[bytes]:
+    before = b""
+    async for given in objects:
+        before += writer.before(Part(_type(given.transfer_syntax_uid), given.size))
+        async for piece in given.stream():
+            if before:
+                yield before
+                before = b""
+            yield piece
+        before = writer.after
+    yield before + writer.end
 
 
-def _part_type(instance: StoredInstance) -> str:
-    return f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}"
+async def _held(held: contextlib.ExitStack, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, with the request's place kept until the last."""
+    with held:
+        async for piece in pieces:
+            yield piece
 
 
-def _is_ours(media_range: MediaType) -> bool:
-    if media_range.type == MULTIPART_RELATED:
-        return media_range.parameters.get("type", DICOM).lower() in {DICOM, "*/*"}
-    return media_range.covers(DICOM) or media_range.covers(MULTIPART_RELATED)
+def _type(transfer_syntax_uid: str) -> str:
+    return f"{DICOM}; transfer-syntax={transfer_syntax_uid}"
 
 
-def _choose(ranges: tuple[MediaType, ...], instances: list[StoredInstance]) -> MediaType:
-    """The best range that can be met. Objects are given as they are stored (no transcoding here), which is
-    also what a range without transfer syntax gets, instead of PS3.18 §8.7.3's Explicit VR Little Endian."""
-    syntaxes = {instance.transfer_syntax_uid for instance in instances}
-    for media_range in filter(_is_ours, ranges):
-        if media_range.type == DICOM and len(instances) > 1:
-            continue
-        wanted = media_range.parameters.get("transfer-syntax", _ANY_SYNTAX)
-        if wanted == _ANY_SYNTAX or {wanted} == syntaxes:
-            return media_range
-    if len(instances) > 1 and all(media_range.type == DICOM for media_range in ranges):
-        raise NotAcceptable(
+def _told(instances: Sequence[StoredInstance], forms: Sequence[Form]) -> dict[str, str]:
+    """Into what objects are converted, where any is."""
+    converted = {
+        syntax
+        for instance, (_, syntax) in zip(instances, forms, strict=True)
+        if syntax != instance.transfer_syntax_uid
+    }
+    return {"transfer_syntaxes": "\\".join(sorted(converted))} if converted else {}
+
+
+def _no_form(wishes: Sequence[Wish], instances: Sequence[StoredInstance]) -> NotAcceptable:
+    if len(instances) > 1 and all(wish.container == DICOM for wish in wishes):
+        return NotAcceptable(
             "Several instances do not fit into one application/dicom answer.",
             remedy="Send 'Accept: multipart/related; type=\"application/dicom\"'.",
         )
-    raise NotAcceptable(
-        "The objects are stored in another transfer syntax and are given as they are stored.",
-        remedy=f"Ask for transfer-syntax=*, or one of: {', '.join(sorted(syntaxes))}.",
+    stored = ", ".join(sorted({instance.transfer_syntax_uid for instance in instances}))
+    return NotAcceptable(
+        f"The objects are stored in transfer syntax {stored} and cannot be given in what is asked for.",
+        remedy=f"Ask for transfer-syntax=* (as stored), or one of: {', '.join(encodable())}.",
     )
 
 
-def _not_acceptable() -> NotAcceptable:
+def _not_dicom() -> NotAcceptable:
     return NotAcceptable(
-        "Objects are available as application/dicom only.",
-        remedy="Send 'Accept: multipart/related; type=\"application/dicom\"; transfer-syntax=*'.",
+        f"Objects are available as {DICOM}, multipart or alone, and as {ZIP}.",
+        remedy=f"Send 'Accept: {MULTIPART_RELATED}; type=\"{DICOM}\"; transfer-syntax=*'.",
     )

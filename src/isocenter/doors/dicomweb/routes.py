@@ -10,7 +10,10 @@ from starlette.routing import Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
+from isocenter.doors.dicomweb.bulk_collections import BulkCollections
+from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
 from isocenter.doors.dicomweb.delete import DeleteTransaction
+from isocenter.doors.dicomweb.frames import FramesTransaction
 from isocenter.doors.dicomweb.metadata import MetadataTransaction
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
@@ -37,7 +40,11 @@ def dicomweb_door(services: HttpServices) -> Router:
     keyword_of(0x00100010)  # the dictionary takes a second to load: now, not with the first request
     addresses = Addresses(services.public_url, MOUNT)
     search = SearchTransaction(services, addresses)
-    retrieve = RetrieveTransaction(services)
+    images = services.images_or_new()
+    retrieve = RetrieveTransaction(services, images)
+    frames = FramesTransaction(services, images)
+    bulk_data = BulkDataTransaction(services, images, frames)
+    collections = BulkCollections(services, addresses, frames, bulk_data)
     metadata = MetadataTransaction(services, addresses)
     storing = StoreTransaction(services, addresses)
     deleting = DeleteTransaction(services)
@@ -61,7 +68,16 @@ def dicomweb_door(services: HttpServices) -> Router:
         route(_STUDY + "/metadata", GET=retrieving(metadata.metadata)),
         route(_SERIES + "/metadata", GET=retrieving(metadata.metadata)),
         route(_INSTANCE + "/metadata", GET=retrieving(metadata.metadata)),
-        route(_INSTANCE + "/bulkdata/{path:path}", GET=retrieving(metadata.bulk_data)),
+        route(_INSTANCE + "/bulkdata/{path:path}", GET=retrieving(bulk_data.bulk_data)),
+        route(_INSTANCE + "/frames/{frames}", GET=retrieving(frames.frames)),
+        *(
+            route(level + resource, GET=retrieving(endpoint))
+            for level in (_STUDY, _SERIES, _INSTANCE)
+            for resource, endpoint in (
+                ("/bulkdata", collections.bulk_data),
+                ("/pixeldata", collections.pixel_data),
+            )
+        ),
         route(_STUDY + "/series", GET=searching(search.series)),
         route(_SERIES + "/instances", GET=searching(search.instances)),
         route(_STUDY + "/instances", GET=searching(search.instances)),

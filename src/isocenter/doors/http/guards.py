@@ -23,7 +23,10 @@ _EXPOSED = (
     b"Content-Disposition, Content-Range, ETag, Location, Retry-After, Warning, WWW-Authenticate, X-Trace-Id"
 )
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_HEADERS = b"Accept, Authorization, Content-Type, If-Match, If-None-Match, Range, traceparent, X-CSRF-Token"
+_HEADERS = (
+    b"Accept, Authorization, Content-Type, If-Match, If-None-Match, If-Range, Range, traceparent, "
+    b"X-CSRF-Token"
+)
 _PREFLIGHT_KEPT_S = b"600"
 _HEALTH = "/health/"
 

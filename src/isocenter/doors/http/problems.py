@@ -54,10 +54,17 @@ def http_status(kind: Kind) -> int:  # noqa: PLR0911 - one line per kind, proved
 _STATUS_BY_CODE = {
     "method-not-allowed": 405,
     "not-acceptable": 406,
+    # As it is stored, the object is there.
+    "pixel-data-broken": 406,
+    "pixel-data-unsupported": 406,
+    "work-crashed": 406,
+    "work-out-of-memory": 406,
+    "work-timed-out": 406,
     "request-timeout": 408,
     "url-too-long": 414,
     "unsupported-media-type": 415,
     "correction-failed": 422,
+    "range-not-satisfiable": 416,
     "headers-too-large": 431,
 }
 

@@ -26,6 +26,19 @@ class NotAcceptable(Unsupported):
     default_code = "not-acceptable"
 
 
+class RangeNotSatisfiable(InvalidInput):
+    """RFC 9110 §14.4, §15.5.17."""
+
+    default_code = "range-not-satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"The range begins behind the end: there are {size} bytes.",
+            remedy="Ask for a part of what there is (Content-Range says how much).",
+        )
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
 class UnsupportedMediaType(Unsupported):
     default_code = "unsupported-media-type"
 

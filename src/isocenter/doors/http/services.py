@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.proxies import Network
+from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
 from isocenter.platform.security import NoRecorder, Recorder
 from isocenter.platform.storage.interface import ObjectStore
+from isocenter.platform.workers.pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,9 @@ class HttpServices:
     trusted_proxies: tuple[Network, ...] = ()
     clock: Clock = field(default_factory=SystemClock)
     recorder: Recorder = field(default_factory=NoRecorder)
+    workers: WorkerPool = field(default_factory=lambda: WorkerPool(2))
+    images: Images | None = None
+
+    def images_or_new(self) -> Images:
+        """Those that are handed in, else some of our own over the same store and workers."""
+        return self.images or open_images(self.store, workers=self.workers)

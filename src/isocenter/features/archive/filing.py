@@ -21,6 +21,7 @@ from isocenter.features.archive.entry import (
     Outcome,
     OutcomeKind,
     Received,
+    StoredObject,
     Suspect,
     outcome_of,
 )
@@ -45,6 +46,15 @@ class _Earlier:
     transfer_syntax_uid: str
     version: int
     series_pk: int
+    received_sha256: str = ""
+    received_transfer_syntax_uid: str = ""
+
+    def is_of(self, stored: StoredObject) -> bool:
+        """Whether it is these bytes, or was when it was received."""
+        return (stored.sha256, stored.transfer_syntax_uid) in {
+            (self.sha256, self.transfer_syntax_uid),
+            (self.received_sha256, self.received_transfer_syntax_uid),
+        }
 
 
 @dataclass(slots=True)
@@ -106,7 +116,7 @@ def file_objects(
     organization_id: int, received: Sequence[Received], policy: ConflictPolicy, now_us: int
 ) -> Work[list[Outcome]]:
     """File them all, in order; one outcome each. The transaction around it makes the whole appear at once."""
-    yield from _refuse_swept(organization_id, received, now_us)
+    yield from refuse_swept(organization_id, received, now_us)
     desk = _Desk(organization_id, now_us)
     entries = [one for one in received if isinstance(one, Entry)]
     if entries:
@@ -149,7 +159,7 @@ def stripes(organization_id: int, study_instance_uids: Set[str], patient_ids: Se
     return sorted({zlib.crc32(name.encode()) % _STRIPES for name in names})
 
 
-def _refuse_swept(organization_id: int, received: Sequence[Received], now_us: int) -> Work[None]:
+def refuse_swept(organization_id: int, received: Sequence[Received], now_us: int) -> Work[None]:
     """An object may have come into the hands of the orphan sweep before it was filed: see ``sweep.py``."""
     yield queries.LOCK_OUT_SWEEP(organization_id=organization_id)
     marks = yield queries.FIND_MARKED(
@@ -176,7 +186,13 @@ def _find_earlier(organization_id: int, received: Sequence[Received]) -> Work[di
     )
     return {
         row["sop_instance_uid"]: _Earlier(
-            row["id"], row["sha256"], row["transfer_syntax_uid"], row["version"], row["series_pk"]
+            row["id"],
+            row["sha256"],
+            row["transfer_syntax_uid"],
+            row["version"],
+            row["series_pk"],
+            row["received_sha256"],
+            row["received_transfer_syntax_uid"],
         )
         for row in rows
     }
@@ -187,10 +203,7 @@ def _file(
 ) -> Work[Outcome]:
     found = earlier.get(entry.sop_instance_uid)
     if found is not None:
-        if (
-            found.sha256 == entry.stored.sha256
-            and found.transfer_syntax_uid == entry.stored.transfer_syntax_uid
-        ):
+        if found.is_of(entry.stored):
             return (yield from _count_duplicate(desk, entry, found.pk))
         retired = yield queries.FIND_RETIRED_INSTANCE(
             organization_id=desk.organization_id,
@@ -229,8 +242,7 @@ def _set_aside(desk: _Desk, suspect: Suspect, found: _Earlier | None) -> Work[Ou
     """Into quarantine, unless a person has accepted this very object before."""
     if (
         found is not None
-        and found.sha256 == suspect.stored.sha256
-        and found.transfer_syntax_uid == suspect.stored.transfer_syntax_uid
+        and found.is_of(suspect.stored)
         and all(problem.code != NOT_ANNOUNCED for problem in suspect.problems)
     ):
         return (yield from _count_duplicate(desk, suspect, found.pk))

@@ -59,7 +59,7 @@ async def read_elements(store: ObjectStore, instance: StoredInstance) -> list[El
     Raises InternalError when the object is lost or cannot be read (ingest lets none such in).
     """
     if instance.pixel_offset is None:
-        return await _with_whole(store, instance, lambda data: _elements(data, instance))
+        return await with_whole(store, instance, lambda data: _elements(data, instance))
     header = await read_bytes(
         store, instance, instance.header_size, instance.pixel_offset - instance.header_size
     )
@@ -73,7 +73,7 @@ async def read_elements(store: ObjectStore, instance: StoredInstance) -> list[El
 async def find_bulk_value(store: ObjectStore, instance: StoredInstance, path: BulkPath) -> BulkValue:
     """The value at ``path`` of the data set. Raises NotFound where there is none, or a sequence."""
     if is_deflated(instance.transfer_syntax_uid):
-        return await _with_whole(store, instance, lambda data: _inflated_value(data, path))
+        return await with_whole(store, instance, lambda data: _inflated_value(data, path))
     element = _at(await read_elements(store, instance), path)
     syntax = lookup(instance.transfer_syntax_uid)
     big_endian = syntax is not None and (
@@ -153,8 +153,9 @@ async def _after_pixels(store: ObjectStore, instance: StoredInstance) -> list[El
         return []  # what cannot be read after the image is no part of its description
 
 
-async def _with_whole(store: ObjectStore, instance: StoredInstance, work: Callable[[Buffer], T]) -> T:
-    """``work`` on the bare data set: in memory when small, mapped from a file when not."""
+async def with_whole(store: ObjectStore, instance: StoredInstance, work: Callable[[Buffer], T]) -> T:
+    """``work`` on the bare data set: in memory when small, mapped from a file when not. What it returns must
+    not point into it."""
     length = instance.size - instance.header_size
     if length <= _WHOLE_BYTES_MAX:
         data = await read_bytes(store, instance, instance.header_size, length)

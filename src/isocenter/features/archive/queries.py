@@ -8,6 +8,7 @@ from isocenter.platform.db import Sql
 
 FIND_CURRENT_INSTANCES = Sql("""
     SELECT instance.id, instance.sop_instance_uid, instance.sha256, instance.transfer_syntax_uid,
+           instance.received_sha256, instance.received_transfer_syntax_uid,
            instance.version, instance.object_key, instance.series_pk, series.study_pk,
            series.series_instance_uid, study.study_instance_uid
     FROM instance
@@ -20,7 +21,8 @@ FIND_CURRENT_INSTANCES = Sql("""
 FIND_RETIRED_INSTANCE = Sql("""
     SELECT id FROM instance
     WHERE organization_id = :organization_id AND sop_instance_uid = :sop_instance_uid AND current = 0
-      AND sha256 = :sha256 AND transfer_syntax_uid = :transfer_syntax_uid
+      AND (sha256 = :sha256 AND transfer_syntax_uid = :transfer_syntax_uid
+           OR received_sha256 = :sha256 AND received_transfer_syntax_uid = :transfer_syntax_uid)
 """)
 
 INSERT_INSTANCES = Sql("""
@@ -51,6 +53,26 @@ RETIRE_INSTANCES = Sql("""
 REMOVE_INSTANCES = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids
 """)
+
+FIND_COMPRESSIBLE = Sql("""
+    SELECT instance.id, study.study_instance_uid, series.series_instance_uid, instance.sop_instance_uid
+    FROM instance
+    JOIN series ON series.id = instance.series_pk
+    JOIN study ON study.id = series.study_pk
+    WHERE instance.organization_id = :organization_id AND instance.id > :after AND instance.current = 1
+      AND instance.transfer_syntax_uid IN :transfer_syntaxes AND instance.pixel_offset IS NOT NULL
+    ORDER BY instance.id LIMIT :limit
+""")
+
+SWITCH_OBJECT = Sql("""
+    UPDATE instance SET received_sha256 = sha256, received_transfer_syntax_uid = transfer_syntax_uid,
+        object_key = :object_key, size = :size, header_size = :header_size, sha256 = :sha256,
+        transfer_syntax_uid = :transfer_syntax_uid, pixel_offset = :pixel_offset,
+        pixel_length = :pixel_length, frame_offsets = :frame_offsets
+    WHERE organization_id = :organization_id AND id = :id AND object_key = :before AND current = 1
+    RETURNING id
+""")
+"""The same image in another transfer syntax takes the place of the object that it was made of."""
 
 LOCK_ENTITIES = Sql(
     "SELECT pg_advisory_xact_lock(731908, stripe) FROM unnest(:stripes::int[]) AS stripe", only="postgresql"

@@ -138,6 +138,9 @@ instance = sa.Table(
     sa.Column("size", BigInt, nullable=False),
     sa.Column("header_size", BigInt, nullable=False),
     sa.Column("sha256", Text, nullable=False),
+    # What it was when it was received, where the archive has compressed it since (``recompressing.py``).
+    text("received_sha256"),
+    text("received_transfer_syntax_uid"),
     # Where Pixel Data lies in the object (NULL: none); ``frame_offsets`` for compressed frames.
     sa.Column("pixel_offset", BigInt),
     sa.Column("pixel_length", BigInt),

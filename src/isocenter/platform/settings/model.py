@@ -129,6 +129,7 @@ DOORS = "Doors"
 DICOM = "DICOM network"
 INGEST = "What is accepted"
 LIMITS = "Limits"
+PIXELS = "Pixels"
 HOUSEKEEPING = "Housekeeping"
 LOGS = "Logs"
 AUDIT = "Audit"
@@ -279,6 +280,20 @@ class Settings(BaseModel):
     )
     min_free_disk: Size = setting(
         1 << 30, LIMITS, "Below this much free space senders hear that we are out of space"
+    )
+
+    pixel_workers: Annotated[int, Field(ge=1, le=256)] = setting(
+        2, PIXELS, "Processes that decode and encode pixels; started when they are needed"
+    )
+    pixel_memory: Annotated[int, BeforeValidator(_size), Field(ge=64 << 20)] = setting(
+        2 << 30, PIXELS, "Memory that one of them may take for one piece of work"
+    )
+    pixel_time_s: Seconds = setting(30.0, PIXELS, "Seconds that one piece of work may take")
+    store_as: Literal["received", "htj2k"] = setting(
+        "received", PIXELS, "htj2k: uncompressed images are compressed without loss once they are safe"
+    )
+    transcode_cache: Size = setting(
+        1 << 30, PIXELS, "Disk for objects in other transfer syntaxes, for who asks again; 0 keeps none"
     )
 
     sweep_interval_s: Seconds = setting(

@@ -282,6 +282,8 @@ def upgrade() -> None:
         sa.Column("size", BigInt, nullable=False),
         sa.Column("header_size", BigInt, nullable=False),
         sa.Column("sha256", Text, nullable=False),
+        sa.Column("received_sha256", Text, server_default="", nullable=False),
+        sa.Column("received_transfer_syntax_uid", Text, server_default="", nullable=False),
         sa.Column("pixel_offset", BigInt, nullable=True),
         sa.Column("pixel_length", BigInt, nullable=True),
         sa.Column("frame_offsets", Text, server_default="", nullable=False),
