@@ -16,6 +16,7 @@ BENCHES = {
     "wado_series": "WADO-RS of a series of 100 slices, cold and warm, as stored and in JPEG-LS",
     "frame": "one frame of a 500-frame object of 250 MB, at random, against Orthanc; and from S3",
     "series_metadata": "WADO-RS metadata of 100 and 600 instances, against Orthanc",
+    "rendered": "WADO-RS rendered 512 x 512 slices as JPEG, against Orthanc",
     "search": "C-FIND and QIDO-RS by PatientID over 22,110 objects, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",

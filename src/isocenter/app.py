@@ -39,11 +39,13 @@ from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
+from isocenter.features.archive.thumbnails import Thumbnails
 from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.audit.delivery import Delivery
 from isocenter.features.audit.syslog import SyslogReceiver, client_tls
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.encryption.keyring import KeyRing
+from isocenter.imaging.rendering import work
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.kit.errors import IsocenterError, Unavailable
 from isocenter.platform.cache import open_redis
@@ -86,6 +88,7 @@ class Archive:
     keys: KeyRing | None
     accounts: Accounts
     images: Images
+    thumbnails: Thumbnails
 
 
 @contextlib.asynccontextmanager
@@ -134,6 +137,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         redis=redis,
         on_settings_change=policies.forget,
     )
+    thumbnails = Thumbnails(database, store, images, clock, settled_s=settings.thumbnail_after_s)
     try:
         yield Archive(
             settings=settings,
@@ -150,6 +154,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             keys=keys,
             accounts=accounts,
             images=images,
+            thumbnails=thumbnails,
         )
     finally:
         await images.close()
@@ -183,7 +188,7 @@ def _sealed(store: ObjectStore, keys: KeyRing | None, settings: Settings) -> Obj
 
 def _workers(settings: Settings) -> WorkerPool:
     limits = WorkerLimits(memory_bytes=settings.pixel_memory, time_s=settings.pixel_time_s)
-    return WorkerPool(settings.pixel_workers, limits, preload=PRELOADED)
+    return WorkerPool(settings.pixel_workers, limits, preload=(*PRELOADED, work.PRELOADED))
 
 
 def _transcode_cache(settings: Settings, keys: KeyRing | None, clock: Clock) -> TranscodeCache | None:
@@ -270,6 +275,7 @@ class Server:
             trusted_proxies=settings.trusted_proxy_networks,
             workers=archive.images.workers,
             images=archive.images,
+            thumbnails=archive.thumbnails,
         )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
@@ -341,6 +347,7 @@ class Server:
             asyncio.create_task(self._sweep_regularly(), name="sweep"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
             asyncio.create_task(self._recompress_regularly(), name="recompression"),
+            asyncio.create_task(self._make_thumbnails_regularly(), name="thumbnails"),
         ]
 
     async def stop(self) -> None:
@@ -412,6 +419,17 @@ class Server:
                 log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
             else:
                 log.info("Swept", examined=report.examined, removed=report.removed)
+
+    async def _make_thumbnails_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._archive.settings.thumbnail_after_s)
+            try:
+                report = await self._archive.thumbnails.make_settled()
+            except IsocenterError as error:
+                log.warning("Thumbnails put off", reason=error.detail, remedy=error.remedy)
+            else:
+                if report.made or report.failed:
+                    log.info("Thumbnails made", made=report.made, without=report.failed)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 
 # MPL-2.0 asks for the source of its own files only; orjson and certifi carry it.
 PERMISSIVE = re.compile(
-    r"MIT|BSD|Apache|ISC|PSF|Python Software|0BSD|Unlicense|Zlib|CC0|MPL|Mozilla", re.IGNORECASE
+    r"MIT|BSD|Apache|ISC|PSF|Python Software|0BSD|Unlicense|Zlib|CC0|MPL|Mozilla|OFL", re.IGNORECASE
 )
 COPYLEFT = re.compile(r"\b[AL]?GPL|GNU ", re.IGNORECASE)
 

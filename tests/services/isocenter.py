@@ -69,6 +69,10 @@ class Isocenter:
             raise
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def called(self) -> tuple[str, ...]:
         """What DCMTK's tools need to know of us."""
         return ("-aec", self.ae_title, "127.0.0.1", str(self.dicom_port))

@@ -92,12 +92,47 @@ def skip_undefined(
     return Skipped(pos - 8, pos, steps_max - skipper.steps_left)
 
 
-def _skip_plain(data: Buffer, pos: int, steps_max: int, depth_max: int) -> Skipped | None:  # noqa: C901, PLR0912 - calls cost more
+def skip_item(data: Buffer, pos: int, encoding: Encoding, *, steps_max: int, depth_max: int) -> int:
+    """Where what follows the item at ``pos`` begins, whatever its length says. Raises :class:`ScanError`."""
+    try:
+        group, number, length = encoding.wide.unpack_from(data, pos)
+        if group << 16 | number != ITEM:
+            raise ScanError(MALFORMED, "Something else than an item is in a sequence", offset=pos)
+        after = int(pos + 8 + length)
+        if length == UNDEFINED_LENGTH:
+            after = _skip_undefined_item(data, pos + 8, encoding, steps_max, depth_max)
+    except struct.error:
+        raise ScanError(TRUNCATED, "A sequence ends early", offset=len(data)) from None
+    if after > len(data):
+        raise ScanError(TRUNCATED, "A sequence ends early", offset=len(data), needed_bytes=after)
+    return after
+
+
+def _skip_undefined_item(data: Buffer, pos: int, encoding: Encoding, steps_max: int, depth_max: int) -> int:
+    if not (encoding.implicit_vr or encoding.big_endian):
+        skipped = _skip_plain(data, pos, steps_max, depth_max, outermost=2)
+        if skipped is not None:
+            return skipped.after
+    skipper = _Skipper(data, encoding, steps_max, depth_max, unlabelled=False)
+    skipper.stack[:] = [(True, encoding)]
+    while skipper.stack:
+        pos = skipper.step(pos)
+        if pos > len(data):
+            raise ScanError(TRUNCATED, "A sequence ends early", offset=len(data), needed_bytes=pos)
+        if skipper.steps_left <= 0:
+            raise ScanError(TOO_LARGE_HEADER, "There are too many elements", offset=pos)
+    return pos
+
+
+def _skip_plain(  # noqa: C901, PLR0912 - calls cost more
+    data: Buffer, pos: int, steps_max: int, depth_max: int, outermost: int = 1
+) -> Skipped | None:
     """The quick way through what nearly all files have: explicit VR little endian with every delimiter in
-    its place. ``None``, whatever is wrong: the thorough way finds out."""
+    its place. ``None``, whatever is wrong: the thorough way finds out. ``outermost``: 1 for a sequence, 2 for
+    an item."""
     unpack = EXPLICIT_LITTLE.keyed_short.unpack_from
     short_vrs, long_vrs = EXPLICIT_LITTLE.short_vrs, EXPLICIT_LITTLE.long_vrs
-    level = 1  # containers of undefined length; odd in a sequence, even in an item
+    level = outermost  # containers of undefined length; odd in a sequence, even in an item
     level_max = 2 * depth_max
     try:
         for step in range(steps_max):
@@ -111,7 +146,7 @@ def _skip_plain(data: Buffer, pos: int, steps_max: int, depth_max: int) -> Skipp
                         pos += item_bytes
                 elif key == (_SEQUENCE_DELIMITER_KEY if level & 1 else _ITEM_DELIMITER_KEY):
                     level -= 1
-                    if level == 0:
+                    if level < outermost:
                         return Skipped(pos, pos + 8, step)
                 else:
                     break

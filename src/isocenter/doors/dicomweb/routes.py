@@ -15,9 +15,13 @@ from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
 from isocenter.doors.dicomweb.delete import DeleteTransaction
 from isocenter.doors.dicomweb.frames import FramesTransaction
 from isocenter.doors.dicomweb.metadata import MetadataTransaction
+from isocenter.doors.dicomweb.rendered import RenderedTransaction
+from isocenter.doors.dicomweb.rendering import Renderer
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
+from isocenter.doors.dicomweb.thumbnail import ThumbnailTransaction
+from isocenter.doors.dicomweb.wado_uri import WadoUriTransaction
 from isocenter.doors.dicomweb.witness import witnessed
 from isocenter.doors.http.gate import declare
 from isocenter.doors.http.refusals import MethodNotAllowed
@@ -29,6 +33,7 @@ MOUNT = "/dicom-web"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Guarded = tuple[Permission, Endpoint]
@@ -48,6 +53,10 @@ def dicomweb_door(services: HttpServices) -> Router:
     metadata = MetadataTransaction(services, addresses)
     storing = StoreTransaction(services, addresses)
     deleting = DeleteTransaction(services)
+    renderer = Renderer(services.store, images)
+    rendered = RenderedTransaction(services, renderer)
+    thumbnail = ThumbnailTransaction(services, renderer, services.thumbnails_or_new(images))
+    wado_uri = WadoUriTransaction(services, retrieve, rendered)
 
     def route(path: str, **by_method: Guarded) -> Route:
         return _route(path, services, by_method)
@@ -78,6 +87,15 @@ def dicomweb_door(services: HttpServices) -> Router:
                 ("/pixeldata", collections.pixel_data),
             )
         ),
+        *(
+            route(level + resource, GET=retrieving(endpoint))
+            for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
+            for resource, endpoint in (
+                ("/rendered", rendered.rendered),
+                ("/thumbnail", thumbnail.thumbnail),
+            )
+        ),
+        route("/wado", GET=retrieving(wado_uri.retrieve)),
         route(_STUDY + "/series", GET=searching(search.series)),
         route(_SERIES + "/instances", GET=searching(search.instances)),
         route(_STUDY + "/instances", GET=searching(search.instances)),

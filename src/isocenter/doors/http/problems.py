@@ -55,6 +55,9 @@ _STATUS_BY_CODE = {
     "method-not-allowed": 405,
     "not-acceptable": 406,
     # As it is stored, the object is there.
+    "no-content-tree": 406,
+    "not-renderable": 406,
+    "presentation-of-others": 406,
     "pixel-data-broken": 406,
     "pixel-data-unsupported": 406,
     "work-crashed": 406,

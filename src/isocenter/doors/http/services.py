@@ -9,6 +9,7 @@ from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.proxies import Network
 from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.thumbnails import SETTLED_S, Thumbnails
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
 from isocenter.platform.security import NoRecorder, Recorder
@@ -49,7 +50,14 @@ class HttpServices:
     recorder: Recorder = field(default_factory=NoRecorder)
     workers: WorkerPool = field(default_factory=lambda: WorkerPool(2))
     images: Images | None = None
+    thumbnails: Thumbnails | None = None
 
     def images_or_new(self) -> Images:
         """Those that are handed in, else some of our own over the same store and workers."""
         return self.images or open_images(self.store, workers=self.workers)
+
+    def thumbnails_or_new(self, images: Images) -> Thumbnails:
+        """Those that are handed in, else some of our own over the same store."""
+        return self.thumbnails or Thumbnails(
+            self.database, self.store, images, self.clock, settled_s=SETTLED_S
+        )

@@ -191,6 +191,8 @@ class StorageCheck:
             keys = [info.key for info in batch]
             referenced = await self._database.read(find_referenced, organization_id, keys)
             for info in batch:
+                if info.key.startswith(f"{organization_id}/derived/"):
+                    continue  # made of others and made again; what is out of use is the sweep's
                 if info.key not in referenced and info.modified_at < young:
                     report.orphan_count += 1
                     report.orphan_bytes += info.size

@@ -124,13 +124,15 @@ class PixelAccess:
         self._store = store
         self._layouts: OrderedDict[str, PixelLayout] = OrderedDict()
 
-    async def open(self, instance: StoredInstance) -> OpenedPixels:
-        """Raises NotFound (``no-pixel-data``) for an object without; PixelDataBroken for one that lies."""
+    async def open(self, instance: StoredInstance, content: Bytes | None = None) -> OpenedPixels:
+        """``content``: the object's bytes from its data set on, where they have been read already; but for
+        deflated ones. Raises NotFound (``no-pixel-data``) for an object without; PixelDataBroken for one that
+        lies."""
         if is_deflated(instance.transfer_syntax_uid):
             return await self._open_deflated(instance)
         if instance.pixel_offset is None or instance.pixel_length is None:
             raise no_pixel_data()
-        content = _InStore(self._store, instance)
+        content = content or _InStore(self._store, instance)
         known = self._layouts.get(instance.object_key)
         if known is not None:
             element = known.element

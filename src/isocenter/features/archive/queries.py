@@ -299,4 +299,7 @@ FIND_REFERENCED = Sql("""
     UNION
     SELECT object_key FROM quarantine
     WHERE organization_id = :organization_id AND state = 'waiting' AND object_key IN :keys
+    UNION
+    SELECT object_key FROM series_thumbnail
+    WHERE organization_id = :organization_id AND object_key IN :keys
 """)

@@ -6,20 +6,25 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from isocenter.kit.errors import InternalError, NotFound
-from isocenter.platform.db import Database, Sql, Work
+from isocenter.platform.db import Database, Row, Sql, Work
 from isocenter.platform.storage.encrypted import KeyDestroyed
 from isocenter.platform.storage.interface import ObjectStore
 
-_INSTANCES = """
-    SELECT study.study_instance_uid, series.series_instance_uid, instance.sop_instance_uid,
-           instance.sop_class_uid, instance.transfer_syntax_uid, instance.object_key, instance.size,
-           instance.header_size, instance.sha256, instance.number_of_frames, instance.pixel_offset,
-           instance.pixel_length, instance.frame_offsets
+INSTANCE_COLUMNS = """
+    study.study_instance_uid, series.series_instance_uid, instance.sop_instance_uid,
+    instance.sop_class_uid, instance.transfer_syntax_uid, instance.object_key, instance.size,
+    instance.header_size, instance.sha256, instance.number_of_frames, instance.pixel_offset,
+    instance.pixel_length, instance.frame_offsets
+"""
+"""What `instance_of_row` is made of."""
+
+_INSTANCES = f"""
+    SELECT {INSTANCE_COLUMNS}
     FROM study
     JOIN series ON series.organization_id = study.organization_id AND series.study_pk = study.id
     JOIN instance ON instance.series_pk = series.id AND instance.current = 1
     WHERE study.organization_id = :organization_id AND study.study_instance_uid = :study
-"""
+"""  # noqa: S608 - constants only
 _IN_ORDER = """
     ORDER BY series.series_number IS NULL, series.series_number, series.id,
              instance.instance_number IS NULL, instance.instance_number, instance.id
@@ -77,7 +82,12 @@ def _find(organization_id: int, study: str, series: str, instance: str) -> Work[
         rows = yield FIND_IN_SERIES(**scope, series=series)
     else:
         rows = yield FIND_IN_STUDY(**scope)
-    return [StoredInstance(*(row[position] for position in range(13))) for row in rows]
+    return [instance_of_row(row) for row in rows]
+
+
+def instance_of_row(row: Row) -> StoredInstance:
+    """Of `INSTANCE_COLUMNS`."""
+    return StoredInstance(*(row[position] for position in range(13)))
 
 
 async def stream_bytes(

@@ -215,6 +215,29 @@ change_feed = sa.Table(
     sa.Column("detail", Text, nullable=False, server_default="{}"),
 )
 
+series_thumbnail = sa.Table(  # a small picture of a series, kept until another instance stands for it
+    "series_thumbnail",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("series_pk", BigInt, sa.ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("made_of", Text, nullable=False),
+    sa.Column("object_key", Text, nullable=False),
+    instant("made_at_us"),
+    sa.UniqueConstraint("organization_id", "series_pk"),
+    sa.Index(None, "series_pk"),
+    sa.Index(None, "object_key"),
+)
+
+feed_cursor = sa.Table(  # how far somebody who reacts to changes has read
+    "feed_cursor",
+    metadata,
+    organization(),
+    sa.Column("reader", Text, nullable=False),
+    count("change_number"),
+    sa.PrimaryKeyConstraint("organization_id", "reader"),
+)
+
 sweep_mark = sa.Table(
     "sweep_mark",
     metadata,

@@ -296,6 +296,9 @@ class Settings(BaseModel):
         1 << 30, PIXELS, "Disk for objects in other transfer syntaxes, for who asks again; 0 keeps none"
     )
 
+    thumbnail_after_s: Seconds = setting(
+        60.0, HOUSEKEEPING, "Seconds without a change after which a series gets its thumbnail"
+    )
     sweep_interval_s: Seconds = setting(
         3600.0, HOUSEKEEPING, "Seconds between two sweeps for orphaned objects"
     )

@@ -322,6 +322,42 @@ def upgrade() -> None:
         sqlite_where=sa.text("current = 0"),
         postgresql_where=sa.text("current = 0"),
     )
+    op.create_table(
+        "series_thumbnail",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("series_pk", BigInt, nullable=False),
+        sa.Column("made_of", Text, nullable=False),
+        sa.Column("object_key", Text, nullable=False),
+        sa.Column("made_at_us", BigInt, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_series_thumbnail_organization_id_organization"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["series_pk"],
+            ["series.id"],
+            name=op.f("fk_series_thumbnail_series_pk_series"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_series_thumbnail")),
+        sa.UniqueConstraint(
+            "organization_id", "series_pk", name=op.f("uq_series_thumbnail_organization_id_series_pk")
+        ),
+    )
+    op.create_index(op.f("ix_series_thumbnail_series_pk"), "series_thumbnail", ["series_pk"], unique=False)
+    op.create_index(op.f("ix_series_thumbnail_object_key"), "series_thumbnail", ["object_key"], unique=False)
+    op.create_table(
+        "feed_cursor",
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("reader", Text, nullable=False),
+        sa.Column("change_number", BigInt, server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_feed_cursor_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("organization_id", "reader", name=op.f("pk_feed_cursor")),
+    )
     op.execute(
         "INSERT INTO organization (slug, name, settings, created_at_us)"
         " VALUES ('default', 'Default', '{}', 0)"
