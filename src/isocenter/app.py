@@ -179,6 +179,8 @@ def installation_key_of(settings: Settings) -> InstallationKey:
 def _relying_party(settings: Settings) -> RelyingParty | None:
     domain, origins = settings.relying_party
     return RelyingParty(domain, origins) if domain else None
+
+
 def _sealed(store: ObjectStore, keys: KeyRing | None, settings: Settings) -> ObjectStore:
     """With encryption over it, where there are keys."""
     if keys is None:
