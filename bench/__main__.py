@@ -17,7 +17,7 @@ BENCHES = {
     "frame": "one frame of a 500-frame object of 250 MB, at random, against Orthanc; and from S3",
     "series_metadata": "WADO-RS metadata of 100 and 600 instances, against Orthanc",
     "rendered": "WADO-RS rendered 512 x 512 slices as JPEG, against Orthanc",
-    "search": "C-FIND and QIDO-RS by PatientID over 22,110 objects, against Orthanc",
+    "search": "C-FIND and QIDO-RS by PatientID, QIDO-RS of a series, over 23,110 objects, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",
