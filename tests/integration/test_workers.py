@@ -122,11 +122,17 @@ async def test_too_many_waiting_are_sent_away(pool: WorkerPool) -> None:
     assert all(isinstance(outcome, WorkTimedOut) for outcome in outcomes)
 
 
+async def test_a_worker_that_dies_of_old_sins_does_not_fail_the_next_call(pool: WorkerPool) -> None:
+    number = await pool.run(work.process_id)
+    assert await pool.run(work.mortal, number) != number
+    with pytest.raises(WorkCrashed):
+        await pool.run(work.crashed)
+
+
 async def test_a_worker_that_died_while_idle_is_replaced(pool: WorkerPool) -> None:
     number = await pool.run(work.process_id)
     os.kill(number, signal.SIGKILL)
-    outcomes = [await asyncio.gather(pool.run(work.process_id), return_exceptions=True) for _ in range(2)]
-    assert isinstance(outcomes[-1][0], int) and outcomes[-1][0] != number
+    assert await pool.run(work.process_id) != number
 
 
 async def test_idle_workers_end() -> None:

@@ -101,16 +101,15 @@ class WorkerPool:
         if self._closed:
             raise _closed()
         message = packed((function.__module__, function.__qualname__, args, limit_s))
-        worker = await self._take()
+        worker, used_before = await self._take()
         try:
-            answer = await worker.ask(message, limit_s + _GRACE_S)
-        except BaseException as error:
-            status = await worker.end()
-            if isinstance(error, TimeoutError) or status == -signal.SIGALRM:
-                raise WorkTimedOut(limit_s) from None
-            if isinstance(error, (EOFError, OSError)):
-                raise WorkCrashed(status) from None
-            raise
+            answer = await self._asked(worker, message, limit_s)
+        except WorkCrashed:
+            if not used_before:
+                raise
+            # What it did before, or somebody else, may have ended it: a fresh one tells.
+            worker = self._fresh()
+            answer = await self._asked(worker, message, limit_s)
         match answer:
             case ("done", result):
                 self._give_back(worker)
@@ -128,13 +127,29 @@ class WorkerPool:
                 await worker.end()
                 raise InternalError("A worker answered with something that is no answer.")
 
-    async def _take(self) -> _Worker:
+    async def _asked(self, worker: _Worker, message: bytes, limit_s: float) -> Any:
+        """The answer; a worker that gives none is ended. Raises WorkTimedOut, WorkCrashed."""
+        try:
+            return await worker.ask(message, limit_s + _GRACE_S)
+        except BaseException as error:
+            status = await worker.end()
+            if isinstance(error, TimeoutError) or status == -signal.SIGALRM:
+                raise WorkTimedOut(limit_s) from None
+            if isinstance(error, (EOFError, OSError)):
+                raise WorkCrashed(status) from None
+            raise
+
+    async def _take(self) -> tuple[_Worker, bool]:
+        """A worker, and whether it has worked before."""
         while self._idle:
             worker = self._idle.pop()
             worker.stay()
             if worker.alive:
-                return worker
+                return worker, True
             await worker.end()
+        return self._fresh(), False
+
+    def _fresh(self) -> _Worker:
         return _Worker.start(self._limits.memory_bytes, self._preload)
 
     def _give_back(self, worker: _Worker) -> None:
