@@ -343,9 +343,10 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
             begun = first.transaction()
             await begun.start()
             for call in (
-                queries.LOCK_FEED(organization_id=ORGANIZATION),
+                queries.ADVANCE(organization_id=ORGANIZATION, changes=1),
                 queries.APPEND_TO_FEED(
                     organization_id=ORGANIZATION,
+                    number=1,
                     now_us=0,
                     kind="stored",
                     study_instance_uid="1",
@@ -356,7 +357,7 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
             ):
                 await first.execute(call.sql.postgres, *call.sql.postgres_params(call.params))
             second = asyncio.create_task(archive.send_one(IMAGE))
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not second.done() and not await archive.one(waiting):
                 await asyncio.wait({second}, timeout=0.01)
             assert await read_changes(archive.database, ORGANIZATION) == []

@@ -102,9 +102,10 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
     (folder / "good.dcm").write_bytes(Image().file)
     (folder / "bad.dcm").write_bytes(Image(sop="1.2.3.4", modality=None).file)
     isocenter(url, tmp_path, "import", folder, status=1)
+    entry = orjson.loads(isocenter(url, tmp_path, "quarantine", "list", "--json"))["entries"][0]["id"]
     isocenter(url, tmp_path, "ae", "add", "CT1", "--host", "192.0.2.1")
     isocenter(url, tmp_path, "ae", "remove", "CT9", status=1)
-    isocenter(url, tmp_path, "quarantine", "discard", "1", "--reason", "no modality")
+    isocenter(url, tmp_path, "quarantine", "discard", entry, "--reason", "no modality")
     lines = isocenter(url, tmp_path, "audit", "list", "--json", "--limit", "4").splitlines()
     found = [orjson.loads(line) for line in reversed(lines)]
     assert [
@@ -126,6 +127,6 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
             {"host": "192.0.2.1", "description": "", "services": None, "certificate": None},
         ),
         ("delete", "failed", "ae-title", "CT9", {"host": None, "reason": "not-found"}),
-        ("change", "success", "quarantine", "1", {"settled": "discarded", "why": "no modality"}),
+        ("change", "success", "quarantine", entry, {"settled": "discarded", "why": "no modality"}),
     ]
     assert {one["subject_kind"] for one in found} == {"service"}

@@ -34,7 +34,7 @@ _PLACES = {
     "series": _UID,
     "instance": _UID,
     "path:path": "00091010",
-    "entry_id": "1",
+    "entry_id": "1" * 32,
     "title": "CT1",
     "user_id": "9",
     "key_id": "9",

@@ -304,6 +304,7 @@ async def broken_promises(archive: TestArchive) -> list[str]:
         waiting = " WHERE state = 'waiting'" if table == "quarantine" else ""
         for row in await archive.rows(f"SELECT object_key, size, header_size, sha256 FROM {table}{waiting}"):
             broken += await _object_problems(archive, table, row)
+    broken += await _feed_problems(archive)
     for text, what in _COUNTERS:
         broken += [f"{what}: {row}" for row in await archive.rows(text)]
     return broken
@@ -318,6 +319,16 @@ async def _object_problems(archive: TestArchive, table: str, row: dict[str, Any]
     if hashlib.sha256(content[row["header_size"] :]).hexdigest() != row["sha256"]:
         return [f"{table} object with other bytes: {row['object_key']}"]
     return []
+
+
+async def _feed_problems(archive: TestArchive) -> Sequence[str]:
+    """Each organisation counts its changes from one, and no number is missing: none can appear later."""
+    numbers: dict[int, list[int]] = {}
+    for row in await archive.rows("SELECT organization_id, number FROM change_feed ORDER BY number"):
+        numbers.setdefault(row["organization_id"], []).append(row["number"])
+    totals = await archive.rows("SELECT organization_id, changes FROM archive_total WHERE changes > 0")
+    counted = {row["organization_id"]: list(range(1, row["changes"] + 1)) for row in totals}
+    return [] if numbers == counted else [f"numbers of changes are {numbers}, counted were {counted}"]
 
 
 _COUNTERS = (

@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-EntryId = Annotated[int, typer.Argument(min=1, help="The entry's number.")]
+EntryId = Annotated[str, typer.Argument(help="The entry's id, as the list shows it.")]
 _SHOWN_CHARACTERS = 200
 _STATES = ("waiting", "accepted", "discarded")
 
@@ -46,8 +46,8 @@ def list_(
     loaded: LoadedSettings,
     state: Annotated[str, typer.Option("--state", help="waiting, accepted or discarded.")] = "waiting",
     after: Annotated[
-        int, typer.Option("--after", min=0, help="Only entries after the one with this number.")
-    ] = 0,
+        str, typer.Option("--after", metavar="ID", help="Only entries after the one with this id.")
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +68,7 @@ def list_(
         typer.echo(f"No entry is {chosen}.")
     elif len(entries) == limit:
         typer.echo(f"There may be more: --after {entries[-1].id}")
-    typer.echo(f"{waiting} waiting. Look at one with: isocenter quarantine show NUMBER")
+    typer.echo(f"{waiting} waiting. Look at one with: isocenter quarantine show ID")
 
 
 @app.command()
@@ -184,10 +184,10 @@ def export(
 
 
 async def _witnessed(
-    archive: Archive, action: Action, entry_id: int, details: Details, doing: Callable[[], Awaitable[T]]
+    archive: Archive, action: Action, entry_id: str, details: Details, doing: Callable[[], Awaitable[T]]
 ) -> T:
     return await witnessed(
-        archive.database, operator(), action, "quarantine", str(entry_id), details=details, doing=doing
+        archive.database, operator(), action, "quarantine", entry_id, details=details, doing=doing
     )
 
 
@@ -213,7 +213,7 @@ def _line(entry: Quarantined) -> str:
     first = entry.problems[0]["detail"] if entry.problems else ""
     more = f" (+{len(entry.problems) - 1} more)" if len(entry.problems) > 1 else ""
     sender = f"{entry.door} {entry.peer}".strip()
-    return f"{entry.id:>6}  {moment(entry.received_at_us)}  {sender:24}  {first}{more}"
+    return f"{entry.id}  {moment(entry.received_at_us)}  {sender:24}  {first}{more}"
 
 
 def _told(entry: Quarantined) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,20 @@ from isocenter.platform.db import Database, Work
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A change to append. UIDs are empty where it is of more than one object, or they could not be read."""
+
+    kind: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """``number`` ascends without ever skipping one that appears later: keep the last as a cursor."""
+    """``number`` counts the organisation's changes from one, without ever skipping one that appears later:
+    keep the last as a cursor."""
 
     number: int
     at_us: int
@@ -22,6 +35,28 @@ class Change:
     series_instance_uid: str
     sop_instance_uid: str
     detail: dict[str, Any]
+
+
+def append(organization_id: int, told: Sequence[Told], now_us: int) -> Work[None]:
+    """Append to the feed. Last in a transaction: whoever else changes this organisation's objects waits from
+    here on until it is committed."""
+    rows = yield queries.ADVANCE(organization_id=organization_id, changes=len(told))
+    first = rows[0]["changes"] - len(told) + 1
+    yield queries.APPEND_TO_FEED.many(
+        [
+            {
+                "organization_id": organization_id,
+                "number": number,
+                "now_us": now_us,
+                "kind": one.kind,
+                "study_instance_uid": one.study_instance_uid,
+                "series_instance_uid": one.series_instance_uid,
+                "sop_instance_uid": one.sop_instance_uid,
+                "detail": orjson.dumps(one.detail).decode() if one.detail else "{}",
+            }
+            for number, one in enumerate(told, first)
+        ]
+    )
 
 
 async def read_changes(
@@ -35,7 +70,7 @@ def _read(organization_id: int, after: int, limit: int) -> Work[list[Change]]:
     rows = yield queries.READ_FEED(organization_id=organization_id, after=after, limit=limit)
     return [
         Change(
-            row["id"],
+            row["number"],
             row["at_us"],
             row["kind"],
             row["study_instance_uid"],

@@ -36,7 +36,7 @@ PAGE_OF_OBJECTS = Sql("""
 """)
 
 PAGE_OF_QUARANTINE = Sql("""
-    SELECT id, object_key, size, header_size, sha256, 'quarantine entry ' || id AS name FROM quarantine
+    SELECT id, object_key, size, header_size, sha256, 'quarantine entry ' || public_id AS name FROM quarantine
     WHERE organization_id = :organization_id AND state = 'waiting' AND id > :after ORDER BY id LIMIT :limit
 """)
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from isocenter.features.archive import queries
+from isocenter.features.archive import changes, queries
 from isocenter.features.archive.recount import recount_series
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import NotFound
@@ -71,16 +69,8 @@ def _delete(organization_id: int, study: str, series: str, instance: str, now_us
     if instance and not deleted:
         raise _unknown("instance")
     yield from recount_series(organization_id, series_pks, now_us)
-    yield queries.LOCK_FEED(organization_id=organization_id)
-    yield queries.APPEND_TO_FEED(
-        organization_id=organization_id,
-        now_us=now_us,
-        kind="deleted",
-        study_instance_uid=study,
-        series_instance_uid=series,
-        sop_instance_uid=instance,
-        detail=orjson.dumps({"instances": deleted}).decode(),
-    )
+    told = changes.Told("deleted", study, series, instance, {"instances": deleted})
+    yield from changes.append(organization_id, [told], now_us)
     return deleted
 
 
