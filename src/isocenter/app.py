@@ -32,6 +32,7 @@ from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
@@ -116,7 +117,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     key = installation_key_of(settings)
     redis = open_redis(settings.redis_url, clock) if settings.redis_url else None
     committer = GroupCommitter(database, clock)
-    policies = PolicyBook(database, _default_policies(settings))
+    policies = PolicyBook(database, _default_policies(settings), clock)
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
@@ -251,7 +252,10 @@ class Server:
             ae_title_router(archive.ae_titles, gate, archive.trail),
             audit_router(archive.database, gate, archive.trail),
             *account_routers(
-                archive.accounts, gate, https=settings.public_url_or_default.startswith("https:")
+                archive.accounts,
+                gate,
+                Holdings(archive.database),
+                https=settings.public_url_or_default.startswith("https:"),
             ),
         )
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})

@@ -17,6 +17,7 @@ from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.entry import Outcome, OutcomeKind
 from isocenter.features.archive.merge import fragments_by_tag
+from isocenter.features.archive.queries_usage import ADVANCE
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 
 KIND = OutcomeKind
@@ -343,7 +344,7 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
             begun = first.transaction()
             await begun.start()
             for call in (
-                queries.ADVANCE(organization_id=ORGANIZATION, changes=1),
+                ADVANCE(organization_id=ORGANIZATION, changes=1, objects=0, bytes=0),
                 queries.APPEND_TO_FEED(
                     organization_id=ORGANIZATION,
                     number=1,

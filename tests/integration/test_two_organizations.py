@@ -17,6 +17,7 @@ from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.filing import stripes
+from isocenter.features.archive.queries_usage import ADVANCE
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.retrieve import find_instances, stream_bytes
 from isocenter.kit.clock import ManualClock
@@ -328,7 +329,7 @@ async def test_no_organisation_waits_for_the_locks_of_another(
             for call in (
                 queries.LOCK_OUT_SWEEP(organization_id=OURS),
                 queries.LOCK_ENTITIES(stripes=stripes(OURS, {IMAGE.study}, {"P1"})),
-                queries.ADVANCE(organization_id=OURS, changes=0),
+                ADVANCE(organization_id=OURS, changes=0, objects=0, bytes=0),
             ):
                 await holder.execute(call.sql.postgres, *call.sql.postgres_params(call.params))
             more = THEIR_IMAGE.but(sop="1.2.3.4")

@@ -24,6 +24,7 @@ from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.archive.holdings import Holdings
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
@@ -109,7 +110,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
             audit_router(archive.database, gate, NoRecorder()),
-            *account_routers(accounts, gate),
+            *account_routers(accounts, gate, Holdings(archive.database)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
     )

@@ -10,18 +10,22 @@ import typer
 
 from isocenter.cli.account_commands import Json, command_group, told_as_json, with_accounts
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment
+from isocenter.cli.opened import moment, with_database
 from isocenter.kit.errors import InvalidInput
+from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.features.accounts.entries import Organization
     from isocenter.features.accounts.opening import Accounts
     from isocenter.features.accounts.organizations import Decided
+    from isocenter.features.archive.holdings import Held
+    from isocenter.platform.db import Database
     from isocenter.platform.security import Subject
 
 app = command_group("Make organisations and say what each has decided for itself.")
 Slug = Annotated[str, typer.Argument(help="Short name of the organisation.")]
+_UNSET = {"quota_bytes": "(none)", "retention_days": "(none: kept for ever)"}
 
 
 @app.command()
@@ -64,12 +68,12 @@ def list_(loaded: LoadedSettings, as_json: Json = False) -> None:
 @app.command()
 @with_settings
 def show(loaded: LoadedSettings, slug: Slug, as_json: Json = False) -> None:
-    """Show an organisation and its settings."""
+    """Show an organisation, its settings, and how much it keeps."""
 
     async def run(accounts: Accounts, _: Subject) -> Decided:
         return await accounts.organizations.by_slug(slug)
 
-    _tell(with_accounts(loaded, "", run), as_json=as_json)
+    _tell(loaded, with_accounts(loaded, "", run), as_json=as_json)
 
 
 @app.command("set")
@@ -83,9 +87,9 @@ def set_(
     name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Change settings: isocenter org set st-marys conflict_policy=replace registration_open=true.
+    """Change settings: isocenter org set st-marys conflict_policy=replace quota_bytes=200GB.
 
-    A running server goes by the archive's policies once it is started again.
+    A running server goes by them within five seconds.
     """
     changes = dict(_setting(pair) for pair in settings or [])
 
@@ -93,7 +97,7 @@ def set_(
         organization, _ = await accounts.organizations.by_slug(slug)
         return await accounts.organizations.change(subject, organization.id, name=name, settings=changes)
 
-    _tell(with_accounts(loaded, "", run), as_json=as_json)
+    _tell(loaded, with_accounts(loaded, "", run), as_json=as_json)
 
 
 def _setting(pair: str) -> tuple[str, Any]:
@@ -108,11 +112,27 @@ def _setting(pair: str) -> tuple[str, Any]:
         return name, value
 
 
-def _tell(decided: Decided, *, as_json: bool) -> None:
+def _tell(loaded: LoadedSettings, decided: Decided, *, as_json: bool) -> None:
     organization, settings = decided
+    held = with_database(loaded, lambda database: _held(database, organization.id))
     if as_json:
-        told_as_json(asdict(organization) | {"settings": settings.model_dump(mode="json")})
+        usage = {"objects": held.objects, "bytes": held.bytes, "percent_of_quota": held.percent_of_quota}
+        told_as_json(asdict(organization) | {"settings": settings.model_dump(mode="json"), "usage": usage})
         return
     typer.echo(f"{organization.slug}: {organization.name}")
     for name, value in settings.model_dump(mode="json").items():
-        typer.echo(f"  {name:28} {'(as the server)' if value is None else value}")
+        typer.echo(f"  {name:28} {_UNSET.get(name, '(as the server)') if value is None else value}")
+    typer.echo(_kept(held))
+
+
+async def _held(database: Database, organization_id: int) -> Held:
+    from isocenter.features.archive.holdings import Holdings
+
+    return await Holdings(database).of(organization_id)
+
+
+def _kept(held: Held) -> str:
+    kept = f"It keeps {held.objects:,} objects, {format_bytes(held.bytes)}"
+    if held.quota_bytes is None:
+        return f"{kept}."
+    return f"{kept}: {held.percent_of_quota:.1f} % of its quota of {format_bytes(held.quota_bytes)}."

@@ -71,7 +71,7 @@ def check(
         typer.echo(orjson.dumps({"healthy": report.healthy, **asdict(report)}, option=orjson.OPT_INDENT_2))
     else:
         typer.echo(_told(report))
-    if report.missing_count or report.damaged_count or report.wrong_counters:
+    if report.sick:
         raise typer.Exit(1)
 
 
@@ -129,6 +129,11 @@ def _told(report: CheckReport) -> str:
         lines += _some(report.damaged)
     if report.wrong_counters:
         lines.append(f"✗ {report.wrong_counters} series or their studies miscounted. --repair counts again.")
+    if report.miscounted:
+        lines.append(
+            f"✗ The count of what is kept is off by {report.miscounted.objects:+d} objects and "
+            f"{report.miscounted.bytes:+d} bytes. --repair counts again."
+        )
     if report.orphan_count:
         lines.append(
             f"• {report.orphan_count} objects without a row ({format_bytes(report.orphan_bytes)}): the sweep "

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from isocenter.features.archive import queries
+from isocenter.features.archive.usage import Growth, Usage, advance
 from isocenter.platform.db import Database, Work
 
 
@@ -37,11 +38,12 @@ class Change:
     detail: dict[str, Any]
 
 
-def append(organization_id: int, told: Sequence[Told], now_us: int) -> Work[None]:
-    """Append to the feed. Last in a transaction: whoever else changes this organisation's objects waits from
-    here on until it is committed."""
-    rows = yield queries.ADVANCE(organization_id=organization_id, changes=len(told))
-    first = rows[0]["changes"] - len(told) + 1
+def append(organization_id: int, told: Sequence[Told], growth: Growth, now_us: int) -> Work[Usage]:
+    """Append to the feed; ``growth`` is what the changes come to. The usage with it.
+
+    Last in a transaction: whoever else changes this organisation's objects waits from here on until it ends.
+    """
+    newest, usage = yield from advance(organization_id, len(told), growth)
     yield queries.APPEND_TO_FEED.many(
         [
             {
@@ -54,9 +56,10 @@ def append(organization_id: int, told: Sequence[Told], now_us: int) -> Work[None
                 "sop_instance_uid": one.sop_instance_uid,
                 "detail": orjson.dumps(one.detail).decode() if one.detail else "{}",
             }
-            for number, one in enumerate(told, first)
+            for number, one in enumerate(told, newest - len(told) + 1)
         ]
     )
+    return usage
 
 
 async def read_changes(

@@ -11,6 +11,7 @@ from typing import Any
 
 from isocenter.features.archive import changes, queries
 from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Sql, Work
@@ -27,13 +28,13 @@ FIND_ONE_SERIES = Sql("""
 # Earlier versions (keep-both) go with the current one.
 DELETE_OF_SERIES = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
-    RETURNING current
+    RETURNING current, size
 """)
 
 DELETE_ONE = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
       AND sop_instance_uid = :instance
-    RETURNING current
+    RETURNING current, size
 """)
 
 
@@ -65,18 +66,23 @@ def _delete(organization_id: int, study: str, series: str, instance: str, now_us
     if series and not rows:
         raise _unknown("series")
     series_pks = [row["id"] for row in rows]
-    deleted = yield from _delete_instances(organization_id, series_pks, instance)
+    growth = Growth()
+    deleted = yield from _delete_instances(organization_id, series_pks, instance, growth)
     if instance and not deleted:
         raise _unknown("instance")
     yield from recount_series(organization_id, series_pks, now_us)
     told = changes.Told("deleted", study, series, instance, {"instances": deleted})
-    yield from changes.append(organization_id, [told], now_us)
+    yield from changes.append(organization_id, [told], growth, now_us)
     return deleted
 
 
-def _delete_instances(organization_id: int, series_pks: Sequence[int], instance: str) -> Work[int]:
+def _delete_instances(
+    organization_id: int, series_pks: Sequence[int], instance: str, growth: Growth
+) -> Work[int]:
     scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
     rows = yield DELETE_ONE(**scope, instance=instance) if instance else DELETE_OF_SERIES(**scope)
+    for row in rows:
+        growth.take(row["size"])
     return sum(row["current"] for row in rows)
 
 

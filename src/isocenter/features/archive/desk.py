@@ -14,6 +14,7 @@ from isocenter.features.archive import queries
 from isocenter.features.archive.changes import Told
 from isocenter.features.archive.entry import Entry, OutcomeKind, Received, Suspect
 from isocenter.features.archive.placing import Place
+from isocenter.features.archive.usage import Growth
 from isocenter.platform.db import Work
 
 
@@ -23,6 +24,7 @@ class Desk:
     now_us: int
     instances: list[dict[str, Any]] = field(default_factory=list)
     feed: list[Told] = field(default_factory=list)
+    growth: Growth = field(default_factory=Growth)
     added: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     places: dict[int, Place] = field(default_factory=dict)
     disturbed_series: set[int] = field(default_factory=set)
@@ -61,10 +63,11 @@ class Desk:
             }
         )
         self.places[place.series_pk] = place
+        self.growth.add(stored.size)
 
     def set_aside(self, suspect: Suspect) -> Work[None]:
         """Into quarantine; the entry's id is a random one (128 bits), which tells nothing."""
-        yield queries.PUT_IN_QUARANTINE(
+        [entry] = yield queries.PUT_IN_QUARANTINE(
             organization_id=self.organization_id,
             public_id=secrets.token_hex(16),
             object_key=suspect.stored.key,
@@ -78,6 +81,8 @@ class Desk:
             peer=suspect.source.peer,
             now_us=self.now_us,
         )
+        if entry["times_seen"] == 1:
+            self.growth.add(suspect.stored.size)
         codes = [problem.code for problem in suspect.problems]
         self.note(suspect, OutcomeKind.QUARANTINED, codes=codes)
 

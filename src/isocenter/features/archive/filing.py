@@ -27,6 +27,7 @@ from isocenter.features.archive.judging import NOT_ANNOUNCED
 from isocenter.features.archive.placing import Places
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.usage import Growth, Usage
 from isocenter.kit.errors import Busy
 from isocenter.platform.db import Work
 
@@ -46,9 +47,18 @@ class _Earlier:
     series_pk: int
 
 
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """``usage`` is what the organisation keeps with ``growth``; None where nothing changed."""
+
+    outcomes: list[Outcome]
+    growth: Growth
+    usage: Usage | None
+
+
 def file_objects(
     organization_id: int, received: Sequence[Received], policy: ConflictPolicy, now_us: int
-) -> Work[list[Outcome]]:
+) -> Work[Filed]:
     """File them all, in order; one outcome each. The transaction around it makes the whole appear at once."""
     yield from _refuse_swept(organization_id, received, now_us)
     desk = Desk(organization_id, now_us)
@@ -73,9 +83,10 @@ def file_objects(
             outcomes.append((yield from _file(desk, one, earlier, places, policy)))
     yield from desk.flush_instances()
     yield from _count(desk)
+    usage = None
     if desk.feed:
-        yield from changes.append(organization_id, desk.feed, now_us)
-    return outcomes
+        usage = yield from changes.append(organization_id, desk.feed, desk.growth, now_us)
+    return Filed(outcomes, desk.growth, usage)
 
 
 def stripes(organization_id: int, study_instance_uids: Set[str], patient_ids: Set[str]) -> list[int]:
@@ -209,9 +220,12 @@ def _supersede(desk: Desk, entry: Entry, found: _Earlier, policy: ConflictPolicy
             organization_id=desk.organization_id, uids=[entry.sop_instance_uid]
         )
         found.pk = rows[0]["id"]
-    statement = queries.REMOVE_INSTANCES if policy is ConflictPolicy.REPLACE else queries.RETIRE_INSTANCES
-    yield statement(organization_id=desk.organization_id, ids=[found.pk])
     kind = OutcomeKind.REPLACED if policy is ConflictPolicy.REPLACE else OutcomeKind.KEPT_BOTH
+    if kind is OutcomeKind.REPLACED:
+        for removed in (yield queries.REMOVE_INSTANCES(organization_id=desk.organization_id, ids=[found.pk])):
+            desk.growth.take(removed["size"])
+    else:
+        yield queries.RETIRE_INSTANCES(organization_id=desk.organization_id, ids=[found.pk])
     desk.note(entry, kind, earlier_sha256=found.sha256, earlier_version=found.version)
     return kind
 

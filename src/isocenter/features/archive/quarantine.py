@@ -25,6 +25,7 @@ from isocenter.features.archive.entry import Outcome, OutcomeKind, Source, Suspe
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.reading import WANTED
+from isocenter.features.archive.usage import Growth, advance
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound, TooLarge
 from isocenter.kit.sizes import format_bytes
@@ -106,7 +107,8 @@ class Quarantine:
     ) -> Outcome:
         """File the object, after setting ``corrections`` ({keyword or tag: value}, top level, text values).
 
-        A person's word counts more than the organisation's strictness: what can be indexed is. Raises
+        A person's word counts more than the organisation's strictness: what can be indexed is; and its quota
+        is not in the way, since the object changes its place only. Raises
         StillRefused when even that is impossible, NotFound, Conflict when the entry is settled already,
         InvalidInput for a correction that names no attribute or cannot be applied.
         """
@@ -118,6 +120,7 @@ class Quarantine:
             strictness=Strictness.LENIENT,
             accept_unknown_sop_classes=True,
             batch=BatchPolicy.ALL_OR_NOTHING,
+            quota_bytes=None,
         )
         reception = self._ingest.receive(organization_id, Source("quarantine", entry.peer), policies=policies)
         try:
@@ -279,4 +282,6 @@ def _settle(organization_id: int, entry_id: str, state: str, note: str, now_us: 
     rows = yield queries.SETTLE_QUARANTINE(
         organization_id=organization_id, public_id=entry_id, state=state, note=note, now_us=now_us
     )
+    for row in rows:  # no row refers to the object any more, unless it was filed, which counted it
+        yield from advance(organization_id, 0, Growth(-1, -row["size"]))
     return bool(rows)

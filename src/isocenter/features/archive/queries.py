@@ -49,7 +49,7 @@ RETIRE_INSTANCES = Sql("""
 """)
 
 REMOVE_INSTANCES = Sql("""
-    DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids
+    DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids RETURNING size
 """)
 
 LOCK_ENTITIES = Sql(
@@ -195,15 +195,6 @@ SET_STUDY_MODALITIES = Sql("""
 
 # --- the change feed and quarantine ----------------------------------------------------------------------
 
-ADVANCE = Sql("""
-    INSERT INTO archive_total (organization_id, changes) VALUES (:organization_id, :changes)
-    ON CONFLICT (organization_id) DO UPDATE SET changes = archive_total.changes + excluded.changes
-    RETURNING changes
-""")
-"""Draws numbers for changes and keeps whoever draws next waiting until they can be seen, or were given back:
-the row stays locked until the commit. So a reader's cursor never passes over a smaller number that appears
-later. Each organisation counts for itself: numbers of all together would tell how busy the others are."""
-
 APPEND_TO_FEED = Sql("""
     INSERT INTO change_feed (organization_id, number, at_us, kind, study_instance_uid, series_instance_uid,
         sop_instance_uid, detail)
@@ -225,6 +216,7 @@ PUT_IN_QUARANTINE = Sql("""
     ON CONFLICT (organization_id, object_key) WHERE state = 'waiting'
     DO UPDATE SET times_seen = quarantine.times_seen + 1, problems = excluded.problems,
         received_at_us = excluded.received_at_us
+    RETURNING times_seen
 """)
 
 LIST_QUARANTINE = Sql("""
@@ -251,7 +243,7 @@ FIND_IN_QUARANTINE = Sql("""
 SETTLE_QUARANTINE = Sql("""
     UPDATE quarantine SET state = :state, settled_at_us = :now_us, settled_note = :note
     WHERE organization_id = :organization_id AND public_id = :public_id AND state = 'waiting'
-    RETURNING id
+    RETURNING size
 """)
 
 # --- the orphan sweep ------------------------------------------------------------------------------------

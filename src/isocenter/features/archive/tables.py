@@ -206,6 +206,8 @@ archive_total = sa.Table(
     metadata,
     organization(),
     count("changes"),  # that were ever told in the feed: the number of the newest
+    count("objects"),  # that rows refer to: of any version, and waiting in quarantine
+    count("bytes"),
     sa.PrimaryKeyConstraint("organization_id"),
 )
 

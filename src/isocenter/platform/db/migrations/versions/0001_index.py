@@ -41,6 +41,8 @@ def upgrade() -> None:
         "archive_total",
         sa.Column("organization_id", BigInt, autoincrement=False, nullable=False),
         sa.Column("changes", BigInt, server_default="0", nullable=False),
+        sa.Column("objects", BigInt, server_default="0", nullable=False),
+        sa.Column("bytes", BigInt, server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"],
             ["organization.id"],
