@@ -33,9 +33,11 @@ from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
 from isocenter.features.archive.holdings import Holdings
+from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
+from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.features.audit.delivery import Delivery
@@ -75,6 +77,7 @@ class Archive:
     ingest: Ingest
     policies: PolicyBook
     quarantine: Quarantine
+    retention: Retention
     sweep: OrphanSweep
     check: StorageCheck
     ae_titles: AeTitles
@@ -139,6 +142,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             ingest=ingest,
             policies=policies,
             quarantine=Quarantine(database, ingest, clock),
+            retention=Retention(database, clock, trail),
             sweep=OrphanSweep(database, store, clock, grace=timedelta(seconds=settings.sweep_grace_s)),
             check=StorageCheck(database, store, ingest, clock),
             ae_titles=ae_titles,
@@ -254,7 +258,7 @@ class Server:
             *account_routers(
                 archive.accounts,
                 gate,
-                Holdings(archive.database),
+                Holdings(archive.database, archive.clock),
                 https=settings.public_url_or_default.startswith("https:"),
             ),
         )
@@ -292,6 +296,12 @@ class Server:
             tls=dicom_tls.context if dicom_tls else None,
         )
         self._delivery = _audit_delivery(archive)
+        self._housekeeping = Housekeeping(
+            archive.retention,
+            archive.sweep,
+            self._clear_incoming,
+            interval_s=settings.sweep_interval_s,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.http_port = 0
 
@@ -316,7 +326,7 @@ class Server:
             self._delivery.start()
         self._tasks = [
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
-            asyncio.create_task(self._sweep_regularly(), name="sweep"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
         ]
 
@@ -356,17 +366,6 @@ class Server:
         health = await self._archive.store.health()
         if not health.ok:
             log.warning("The object store cannot be used", reason=health.problem)
-
-    async def _sweep_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._archive.settings.sweep_interval_s)
-            try:
-                report = await self._archive.sweep.run()
-                await self._clear_incoming()
-            except IsocenterError as error:
-                log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
-            else:
-                log.info("Swept", examined=report.examined, removed=report.removed)
 
 
 def _listen(host: str, port: int) -> socket.socket:

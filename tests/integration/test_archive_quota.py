@@ -54,7 +54,7 @@ async def limit(archive: TestArchive, quota_bytes: int) -> None:
 
 
 async def held(archive: TestArchive) -> Held:
-    return await Holdings(archive.database).of(ORGANIZATION)
+    return await Holdings(archive.database, archive.clock).of(ORGANIZATION)
 
 
 async def used(archive: TestArchive) -> tuple[int, int]:
@@ -282,9 +282,8 @@ async def test_one_organisation_s_quota_is_none_of_the_other_s(archive: TestArch
     await archive.send(image(1), image(2), to=theirs)
     with pytest.raises(QuotaReached):
         await archive.send(image(2))
-    assert [
-        (one.slug, one.objects, one.quota_bytes) for one in await Holdings(archive.database).of_all()
-    ] == [
+    all_held = await Holdings(archive.database, archive.clock).of_all()
+    assert [(one.slug, one.objects, one.quota_bytes) for one in all_held] == [
         ("default", 1, SIZES),
         ("theirs", 2, None),
     ]

@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 async def used_bytes(archive: TestArchive) -> int:
-    return (await Holdings(archive.database).of(ORGANIZATION)).bytes
+    return (await Holdings(archive.database, archive.clock).of(ORGANIZATION)).bytes
 
 
 async def test_c_store_is_out_of_resources_and_the_association_lives_on(url: str, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
             audit_router(archive.database, gate, NoRecorder()),
-            *account_routers(accounts, gate, Holdings(archive.database)),
+            *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
     )

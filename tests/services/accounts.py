@@ -114,7 +114,7 @@ async def opened_accounts(
     gate = Gate(accounts.authentication, recorder=trail)
     # The other doors are not in this application: whoever asked them for anything would notice.
     services = HttpServices(database, None, None, gate, clock=clock)  # type: ignore[arg-type]
-    app = create_app(services, routers=account_routers(accounts, gate, Holdings(database)))
+    app = create_app(services, routers=account_routers(accounts, gate, Holdings(database, clock)))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://isocenter") as client:

@@ -51,10 +51,11 @@ def _held(settings: Settings) -> list[Held]:
 
     async def ask() -> list[Held]:
         from isocenter.features.archive.holdings import Holdings
+        from isocenter.kit.clock import SystemClock
 
         database = await open_database(url, migrate=False)
         try:
-            return await Holdings(database).of_all()
+            return await Holdings(database, SystemClock()).of_all()
         finally:
             await database.close()
 

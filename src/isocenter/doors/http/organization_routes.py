@@ -42,10 +42,12 @@ class UsageModel(BaseModel):
 
 
 class DecidedModel(OrganizationModel):
-    """A setting that is null follows the server's."""
+    """A setting that is null follows the server's. ``due_studies``: how many ``retention_days`` is going to
+    remove as things stand; null where it is not set."""
 
     settings: dict[str, Any]
     usage: UsageModel
+    due_studies: int | None
 
 
 class MakeOrganizationModel(BaseModel):
@@ -138,4 +140,5 @@ async def decided_model(
         **organization_model(organization).model_dump(),
         settings=settings.model_dump(),
         usage=UsageModel(objects=held.objects, bytes=held.bytes, percent_of_quota=held.percent_of_quota),
+        due_studies=held.due_studies,
     )

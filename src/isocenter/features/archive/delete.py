@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isocenter.features.archive import changes, queries
+from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
@@ -54,10 +55,19 @@ async def delete_objects(
     Raises NotFound when there is nothing of that name.
     """
     now_us = int(clock.now().timestamp() * 1_000_000)
-    return await database.write(_delete, organization_id, study, series, instance, now_us)
+    return await database.write(delete_rows, organization_id, study, series, instance, now_us=now_us)
 
 
-def _delete(organization_id: int, study: str, series: str, instance: str, now_us: int) -> Work[int]:
+def lock_study(organization_id: int, study: str) -> Work[None]:
+    """Whoever files objects of the study takes turns with us: what is deleted is what was there."""
+    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, {study}, frozenset()))
+
+
+def delete_rows(
+    organization_id: int, study: str, series: str = "", instance: str = "", *, now_us: int, reason: str = ""
+) -> Work[int]:
+    """``reason``: why, where nobody asked for it."""
+    yield from lock_study(organization_id, study)
     rows = yield queries.LOCK_STUDY(organization_id=organization_id, study_instance_uid=study)
     if not rows:
         raise _unknown("study")
@@ -71,7 +81,8 @@ def _delete(organization_id: int, study: str, series: str, instance: str, now_us
     if instance and not deleted:
         raise _unknown("instance")
     yield from recount_series(organization_id, series_pks, now_us)
-    told = changes.Told("deleted", study, series, instance, {"instances": deleted})
+    detail = {"instances": deleted} | ({"reason": reason} if reason else {})
+    told = changes.Told("deleted", study, series, instance, detail)
     yield from changes.append(organization_id, [told], growth, now_us)
     return deleted
 

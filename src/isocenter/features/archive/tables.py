@@ -90,6 +90,7 @@ study = sa.Table(
     sa.Index(None, "organization_id", "patient_pk"),
     sa.Index(None, "organization_id", "study_date"),
     sa.Index(None, "organization_id", "accession_number"),
+    sa.Index(None, "organization_id", "created_at_us"),
 )
 
 series = sa.Table(

@@ -237,6 +237,12 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        op.f("ix_study_organization_id_created_at_us"),
+        "study",
+        ["organization_id", "created_at_us"],
+        unique=False,
+    )
+    op.create_index(
         op.f("ix_study_organization_id_patient_pk"), "study", ["organization_id", "patient_pk"], unique=False
     )
     op.create_index(
