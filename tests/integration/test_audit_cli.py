@@ -106,7 +106,7 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
     isocenter(url, tmp_path, "ae", "add", "CT1", "--host", "192.0.2.1")
     isocenter(url, tmp_path, "ae", "remove", "CT9", status=1)
     isocenter(url, tmp_path, "quarantine", "discard", entry, "--reason", "no modality")
-    lines = isocenter(url, tmp_path, "audit", "list", "--json", "--limit", "4").splitlines()
+    lines = isocenter(url, tmp_path, "audit", "list", "--json", "--limit", "5").splitlines()
     found = [orjson.loads(line) for line in reversed(lines)]
     assert [
         (one["action"], one["outcome"], one["resource_kind"], one["resource_id"], one["details"])
@@ -119,6 +119,7 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
             str(folder),
             {"files": 2, "unreadable": 0, "stored": 1, "quarantined": 1},
         ),
+        ("read", "success", "quarantine", "", {"state": "waiting", "limit": 100}),
         (
             "change",
             "success",
