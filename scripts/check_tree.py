@@ -45,6 +45,8 @@ ACROSS = {
     "src/isocenter/features/audit/reading.py": "the trail of each is delivered and verified in turn",
     "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",
     "src/isocenter/features/archive/recompressing.py": "which organisations there are",
+    "src/isocenter/features/archive/holdings.py": "the operator sees how full each one's quota is",
+    "src/isocenter/features/archive/retention.py": "which organisations there are",
     "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",
     "src/isocenter/features/archive/thumbnails.py": "which organisations there are",
     "src/isocenter/features/ae_titles/service.py": "a title's place must not be another organisation's",

@@ -32,11 +32,14 @@ from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.holdings import Holdings
+from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
+from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.features.archive.thumbnails import Thumbnails
@@ -81,6 +84,7 @@ class Archive:
     ingest: Ingest
     policies: PolicyBook
     quarantine: Quarantine
+    retention: Retention
     sweep: OrphanSweep
     check: StorageCheck
     ae_titles: AeTitles
@@ -123,7 +127,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     key = installation_key_of(settings)
     redis = open_redis(settings.redis_url, clock) if settings.redis_url else None
     committer = GroupCommitter(database, clock)
-    policies = PolicyBook(database, _default_policies(settings))
+    policies = PolicyBook(database, _default_policies(settings), clock)
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
@@ -147,6 +151,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             ingest=ingest,
             policies=policies,
             quarantine=Quarantine(database, ingest, clock),
+            retention=Retention(database, clock, trail),
             sweep=OrphanSweep(database, store, clock, grace=timedelta(seconds=settings.sweep_grace_s)),
             check=StorageCheck(database, store, ingest, clock),
             ae_titles=ae_titles,
@@ -286,7 +291,10 @@ class Server:
             ae_title_router(archive.ae_titles, gate, archive.trail),
             audit_router(archive.database, gate, archive.trail),
             *account_routers(
-                archive.accounts, gate, https=settings.public_url_or_default.startswith("https:")
+                archive.accounts,
+                gate,
+                Holdings(archive.database, archive.clock),
+                https=settings.public_url_or_default.startswith("https:"),
             ),
         )
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})
@@ -323,6 +331,12 @@ class Server:
             tls=dicom_tls.context if dicom_tls else None,
         )
         self._delivery = _audit_delivery(archive)
+        self._housekeeping = Housekeeping(
+            archive.retention,
+            archive.sweep,
+            self._tidy,
+            interval_s=settings.sweep_interval_s,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.http_port = 0
 
@@ -347,7 +361,7 @@ class Server:
             self._delivery.start()
         self._tasks = [
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
-            asyncio.create_task(self._sweep_regularly(), name="sweep"),
+            asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
             asyncio.create_task(self._recompress_regularly(), name="recompression"),
             asyncio.create_task(self._make_thumbnails_regularly(), name="thumbnails"),
@@ -411,17 +425,9 @@ class Server:
             if report.examined:
                 log.info("Compressed", examined=report.examined, compressed=report.compressed)
 
-    async def _sweep_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._archive.settings.sweep_interval_s)
-            try:
-                report = await self._archive.sweep.run()
-                await self._clear_incoming()
-                await self._archive.images.transcoder.expire()
-            except IsocenterError as error:
-                log.warning("Sweep put off", reason=error.detail, remedy=error.remedy)
-            else:
-                log.info("Swept", examined=report.examined, removed=report.removed)
+    async def _tidy(self) -> None:
+        await self._clear_incoming()
+        await self._archive.images.transcoder.expire()
 
     async def _make_thumbnails_regularly(self) -> None:
         while True:
@@ -433,7 +439,6 @@ class Server:
             else:
                 if report.made or report.failed:
                     log.info("Thumbnails made", made=report.made, without=report.failed)
-
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -6,6 +6,7 @@ over goes with the next sweep.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -201,6 +202,42 @@ async def test_killed_on_postgresql(postgresql_url: str, tmp_path: Path, zygote:
         lives.append(life)
     await check_all(postgresql_url, tmp_path, lives)
     assert sum(len(life.acknowledged) for life in lives) > 100
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_two_processes_fill_one_quota_and_one_is_killed(
+    request: pytest.FixtureRequest, tmp_path: Path, zygote: Zygote, kind: str
+):
+    """What is kept stays counted to the byte, and within the quota, whoever dies when."""
+    chance = random.Random(20261126)
+    other = Zygote()
+    try:
+        with fresh_url(request, kind, tmp_path) as url:
+            lives: list[Life] = []
+            for round_ in range(0, 10, 2):
+                async with opened(url, tmp_path) as archive:
+                    used = await archive.rows("SELECT bytes FROM archive_total")
+                    quota_bytes = (used[0]["bytes"] if used else 0) + 3_000_000
+                    await archive.policies.change(ORGANIZATION, quota_bytes=quota_bytes)
+                order = {"url": url, "folder": str(tmp_path), "count": 40}
+                death = {"point": "answer", "moment": chance.choice(["before", "after"])}
+                some = await asyncio.gather(
+                    asyncio.to_thread(
+                        zygote.live, **order, **death, nth=chance.randrange(1, 15), round=round_
+                    ),
+                    asyncio.to_thread(other.live, **order, round=round_ + 1),
+                )
+                assert not some[1].killed
+                assert set(some[1].errors) == {"out-of-space"}, "its quota was reached"
+                lives += some
+                async with opened(url, tmp_path) as archive:
+                    [total] = await archive.rows("SELECT bytes FROM archive_total")
+                    assert total["bytes"] <= quota_bytes
+                    assert await broken_promises(archive) == []
+            assert any(life.killed for life in lives)
+            await check_all(url, tmp_path, lives)
+    finally:
+        other.close()
 
 
 async def test_files_that_may_not_grow_refuse_and_lose_nothing(

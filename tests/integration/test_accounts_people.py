@@ -206,8 +206,8 @@ async def test_another_organisation_s_people_and_keys_do_not_exist(house: TestAc
 
 async def test_settings_are_checked_kept_and_read_by_the_archive(house: TestAccounts) -> None:
     admin = await house.admin()
-    policies = PolicyBook(house.database, Policies())
-    settings = {"conflict_policy": "replace", "batch_policy": "all-or-nothing", "quota_bytes": 10}
+    policies = PolicyBook(house.database, Policies(), house.clock)
+    settings = {"conflict_policy": "replace", "batch_policy": "all-or-nothing"}
     answer = await house.ask(
         "PATCH", "/organization", {"name": "Ours", "settings": settings}, authorization=admin
     )
@@ -220,9 +220,32 @@ async def test_settings_are_checked_kept_and_read_by_the_archive(house: TestAcco
     await house.ask("PATCH", "/organization", {"settings": {"conflict_policy": None}}, authorization=admin)
     policies.forget(OURS)
     assert (await policies.of(OURS)).conflict is ConflictPolicy.REJECT
-    for wrong in ({"conflict_policy": "perhaps"}, {"no_such": 1}, {"quota_bytes": -1}, {"retention_days": 0}):
+    for wrong in ({"conflict_policy": "perhaps"}, {"no_such": 1}, {"retention_days": 0}):
         refused = await house.ask("PATCH", "/organization", {"settings": wrong}, authorization=admin)
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid-organization-settings"), wrong
+
+
+async def test_a_quota_is_the_operator_s_to_set(house: TestAccounts) -> None:
+    """Else it would bind nobody: who has used theirs up would raise it."""
+    admin, chief = await house.admin(), await house.admin("chief", operator=True)
+    asked = {"settings": {"quota_bytes": "10GB", "conflict_policy": "replace"}}
+    refused = await house.ask("PATCH", "/organization", asked, authorization=admin)
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission-missing")
+    assert (await house.ask("GET", "/organization", authorization=admin)).json()["settings"][
+        "conflict_policy"
+    ] is None, "nothing of it was done"
+    for path in ("/organization", "/organizations/1"):
+        answer = await house.ask("PATCH", path, asked, authorization=chief)
+        assert answer.json()["settings"]["quota_bytes"] == 10 << 30
+        assert answer.json()["usage"] == {"objects": 0, "bytes": 0, "percent_of_quota": 0.0}
+    for wrong in (-1, "much", "-1GB", 1.5, 1 << 63):
+        refused = await house.ask(
+            "PATCH", "/organization", {"settings": {"quota_bytes": wrong}}, authorization=chief
+        )
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid-organization-settings"), wrong
+    await house.ask("PATCH", "/organization", {"settings": {"quota_bytes": None}}, authorization=chief)
+    shown = (await house.ask("GET", "/organization", authorization=admin)).json()
+    assert (shown["settings"]["quota_bytes"], shown["usage"]["percent_of_quota"]) == (None, None)
 
 
 def test_a_setting_names_what_the_archive_knows() -> None:

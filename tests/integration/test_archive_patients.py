@@ -17,6 +17,7 @@ from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.entry import Outcome, OutcomeKind
 from isocenter.features.archive.merge import fragments_by_tag
+from isocenter.features.archive.queries_usage import ADVANCE
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 
 KIND = OutcomeKind
@@ -343,9 +344,10 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
             begun = first.transaction()
             await begun.start()
             for call in (
-                queries.LOCK_FEED(organization_id=ORGANIZATION),
+                ADVANCE(organization_id=ORGANIZATION, changes=1, objects=0, bytes=0),
                 queries.APPEND_TO_FEED(
                     organization_id=ORGANIZATION,
+                    number=1,
                     now_us=0,
                     kind="stored",
                     study_instance_uid="1",
@@ -356,7 +358,7 @@ async def test_no_smaller_number_appears_after_a_larger_one(request: pytest.Fixt
             ):
                 await first.execute(call.sql.postgres, *call.sql.postgres_params(call.params))
             second = asyncio.create_task(archive.send_one(IMAGE))
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not second.done() and not await archive.one(waiting):
                 await asyncio.wait({second}, timeout=0.01)
             assert await read_changes(archive.database, ORGANIZATION) == []

@@ -31,7 +31,7 @@ async def archive(url: str, tmp_path: Path) -> AsyncIterator[TestArchive]:
 
 async def test_without_settings_of_its_own_the_servers_count(archive: TestArchive):
     assert await archive.policies.of(ORGANIZATION) == DEFAULTS
-    strict = PolicyBook(archive.database, Policies(strictness=Strictness.STRICT))
+    strict = PolicyBook(archive.database, Policies(strictness=Strictness.STRICT), archive.clock)
     assert (await strict.of(ORGANIZATION)).strictness is Strictness.STRICT
 
 
@@ -41,7 +41,7 @@ async def test_a_change_counts_at_once_and_is_remembered(archive: TestArchive):
     changed = await archive.policies.change(ORGANIZATION, batch="all-or-nothing")
     assert (changed.conflict, changed.batch) == (ConflictPolicy.REPLACE, BatchPolicy.ALL_OR_NOTHING)
     assert (await archive.send_one(Image(pixels=b"new!"))).kind is OutcomeKind.REPLACED
-    assert await PolicyBook(archive.database, DEFAULTS).of(ORGANIZATION) == changed
+    assert await PolicyBook(archive.database, DEFAULTS, archive.clock).of(ORGANIZATION) == changed
 
 
 @pytest.mark.parametrize("wrong", [{"conflict": "overwrite"}, {"strictness": ""}, {"conflicts": "replace"}])
@@ -50,7 +50,7 @@ async def test_what_does_not_exist_is_refused_and_nothing_changes(
 ):
     with pytest.raises(ValueError, match=r".+"):
         await archive.policies.change(ORGANIZATION, accept_unknown_sop_classes=True, **wrong)
-    assert await PolicyBook(archive.database, DEFAULTS).of(ORGANIZATION) == DEFAULTS
+    assert await PolicyBook(archive.database, DEFAULTS, archive.clock).of(ORGANIZATION) == DEFAULTS
 
 
 async def test_an_organisation_that_is_not_there(archive: TestArchive):

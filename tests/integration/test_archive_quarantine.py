@@ -30,6 +30,7 @@ from services.archive import (
 
 KIND = OutcomeKind
 BAD = Image(modality=None)
+NOWHERE = "7" * 32
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -96,10 +97,10 @@ async def test_a_bare_data_set_can_be_looked_at_as_a_file(archive: TestArchive):
 
 async def test_what_is_not_there_is_not_found(archive: TestArchive):
     for call in (
-        archive.quarantine.get(ORGANIZATION, 7),
-        archive.quarantine.content(ORGANIZATION, 7),
-        archive.quarantine.accept(ORGANIZATION, 7),
-        archive.quarantine.discard(ORGANIZATION, 7),
+        archive.quarantine.get(ORGANIZATION, NOWHERE),
+        archive.quarantine.content(ORGANIZATION, NOWHERE),
+        archive.quarantine.accept(ORGANIZATION, NOWHERE),
+        archive.quarantine.discard(ORGANIZATION, NOWHERE),
     ):
         with pytest.raises(NotFound):
             await call

@@ -102,10 +102,11 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
     (folder / "good.dcm").write_bytes(Image().file)
     (folder / "bad.dcm").write_bytes(Image(sop="1.2.3.4", modality=None).file)
     isocenter(url, tmp_path, "import", folder, status=1)
+    entry = orjson.loads(isocenter(url, tmp_path, "quarantine", "list", "--json"))["entries"][0]["id"]
     isocenter(url, tmp_path, "ae", "add", "CT1", "--host", "192.0.2.1")
     isocenter(url, tmp_path, "ae", "remove", "CT9", status=1)
-    isocenter(url, tmp_path, "quarantine", "discard", "1", "--reason", "no modality")
-    lines = isocenter(url, tmp_path, "audit", "list", "--json", "--limit", "4").splitlines()
+    isocenter(url, tmp_path, "quarantine", "discard", entry, "--reason", "no modality")
+    lines = isocenter(url, tmp_path, "audit", "list", "--json", "--limit", "5").splitlines()
     found = [orjson.loads(line) for line in reversed(lines)]
     assert [
         (one["action"], one["outcome"], one["resource_kind"], one["resource_id"], one["details"])
@@ -118,6 +119,7 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
             str(folder),
             {"files": 2, "unreadable": 0, "stored": 1, "quarantined": 1},
         ),
+        ("read", "success", "quarantine", "", {"state": "waiting", "limit": 100}),
         (
             "change",
             "success",
@@ -126,6 +128,6 @@ async def test_other_commands_are_recorded(url: str, database: Database, tmp_pat
             {"host": "192.0.2.1", "description": "", "services": None, "certificate": None},
         ),
         ("delete", "failed", "ae-title", "CT9", {"host": None, "reason": "not-found"}),
-        ("change", "success", "quarantine", "1", {"settled": "discarded", "why": "no modality"}),
+        ("change", "success", "quarantine", entry, {"settled": "discarded", "why": "no modality"}),
     ]
     assert {one["subject_kind"] for one in found} == {"service"}

@@ -16,7 +16,7 @@ import pytest
 
 from isocenter.dimse.net.errors import AssociationRejected
 from isocenter.kit.clock import ManualClock
-from services.archive import Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
 from services.scp import scp_door
 
 BAD = Image(modality=None)
@@ -74,46 +74,59 @@ def cli(url: str, tmp_path: Path) -> Cli:
     return Cli(url, tmp_path)
 
 
+async def quarantined(archive: TestArchive, image: Image = BAD) -> str:
+    """The id of its entry."""
+    await archive.send(image)
+    [entry] = await archive.quarantine.list(ORGANIZATION)
+    return entry.id
+
+
 @on_both
 async def test_look_correct_and_accept(archive: TestArchive, cli: Cli) -> None:
     await archive.send(BAD)
+    [entry] = [one.id for one in await archive.quarantine.list(ORGANIZATION)]
     listed = await cli("quarantine", "list")
     assert "Modality (0008,0060) is missing or empty" in listed and "1 waiting" in listed
-    shown = await cli("quarantine", "show", "1")
+    assert listed.startswith(entry)
+    shown = await cli("quarantine", "show", entry)
     assert "✗ Modality (0008,0060) is missing or empty" in shown
-    assert "→ " in shown and "DOE^JANE" in shown and "isocenter quarantine accept 1" in shown
-    assert "filed (stored)" in await cli("quarantine", "accept", "1", "--set", "Modality=CT")
+    assert "→ " in shown and "DOE^JANE" in shown and f"isocenter quarantine accept {entry}" in shown
+    assert "filed (stored)" in await cli("quarantine", "accept", entry, "--set", "Modality=CT")
     assert await archive.one("SELECT modality FROM series") == "CT"
-    assert orjson.loads(await cli("quarantine", "show", "1", "--json"))["state"] == "accepted"
-    assert "was accepted before" in await cli("quarantine", "accept", "1", status=1)
+    assert orjson.loads(await cli("quarantine", "show", entry, "--json"))["state"] == "accepted"
+    assert "was accepted before" in await cli("quarantine", "accept", entry, status=1)
 
 
 async def test_lists_as_json_and_states(archive: TestArchive, cli: Cli) -> None:
     await archive.send(BAD, BAD.but(sop="1.2.3.1.1.2"))
+    first, second = [one.id for one in await archive.quarantine.list(ORGANIZATION)]
     listed = orjson.loads(await cli("quarantine", "list", "--json", "--limit", "1"))
-    assert listed["waiting"] == 2 and [entry["id"] for entry in listed["entries"]] == [1]
-    done = orjson.loads(await cli("quarantine", "discard", "1", "--reason", "a phantom", "--json"))
-    assert done == {"id": 1, "state": "discarded"}
+    assert listed["waiting"] == 2 and [entry["id"] for entry in listed["entries"]] == [first]
+    assert f"--after {first}" in await cli("quarantine", "list", "--limit", "1")
+    assert (await cli("quarantine", "list", "--after", first)).startswith(second)
+    done = orjson.loads(await cli("quarantine", "discard", first, "--reason", "a phantom", "--json"))
+    assert done == {"id": first, "state": "discarded"}
     discarded = orjson.loads(await cli("quarantine", "list", "--state", "discarded", "--json"))
     assert [entry["settled_note"] for entry in discarded["entries"]] == ["a phantom"]
     assert "'gone' is no state" in await cli("quarantine", "list", "--state", "gone", status=1)
 
 
 async def test_export_never_overwrites_and_is_private(archive: TestArchive, cli: Cli, tmp_path: Path) -> None:
-    await archive.send(BAD)
+    entry = await quarantined(archive)
     target = tmp_path / "out.dcm"
-    await cli("quarantine", "export", "1", target)
+    await cli("quarantine", "export", entry, target)
     assert target.read_bytes() == BAD.file
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    assert "cannot be written" in await cli("quarantine", "export", "1", target, status=1)
+    assert "cannot be written" in await cli("quarantine", "export", entry, target, status=1)
 
 
 async def test_mistakes_are_sentences(archive: TestArchive, cli: Cli) -> None:
-    await archive.send(BAD)
+    entry = await quarantined(archive)
     assert "There is no entry 77" in await cli("quarantine", "show", "77", status=1)
-    assert "has no value" in await cli("quarantine", "accept", "1", "--set", "Modality", status=1)
+    assert "There is no entry 1 " in await cli("quarantine", "list", "--after", "1", status=1)
+    assert "has no value" in await cli("quarantine", "accept", entry, "--set", "Modality", status=1)
     assert "No attribute is called 'Nonsense'" in await cli(
-        "quarantine", "accept", "1", "--set", "Nonsense=1", status=1
+        "quarantine", "accept", entry, "--set", "Nonsense=1", status=1
     )
     assert "is no AE title" in await cli("ae", "add", "A\\B", status=1)
     assert "is no IP address" in await cli("ae", "add", "CT1", "--host", "ct1.example", status=1)
@@ -121,8 +134,8 @@ async def test_mistakes_are_sentences(archive: TestArchive, cli: Cli) -> None:
 
 
 async def test_hostile_values_do_not_reach_the_terminal(archive: TestArchive, cli: Cli) -> None:
-    await archive.send(BAD.but(name=b"EVIL\x1b[2J\x07^NAME", description="x\x1b]0;title\x07"))
-    shown = await cli("quarantine", "show", "1")
+    hostile = BAD.but(name=b"EVIL\x1b[2J\x07^NAME", description="x\x1b]0;title\x07")
+    shown = await cli("quarantine", "show", await quarantined(archive, hostile))
     assert "\x1b" not in shown and "\x07" not in shown and "EVIL" in shown
 
 

@@ -24,6 +24,7 @@ from services.archive import Image, TestArchive, fresh_url, opened
 from services.dicomweb import open_gate
 
 BAD = Image(modality=None, name="SECRET^NAME")
+NOWHERE = "7" * 32
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -152,16 +153,19 @@ async def test_discard(api: httpx2.AsyncClient, archive: TestArchive) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
-        ("GET", "/quarantine/77", None, 404, "not-found"),
-        ("GET", "/quarantine/77/content", None, 404, "not-found"),
-        ("POST", "/quarantine/77/accept", {}, 404, "not-found"),
-        ("POST", "/quarantine/77/discard", {}, 404, "not-found"),
-        ("GET", "/quarantine/0", None, 400, "invalid-parameters"),
+        ("GET", f"/quarantine/{NOWHERE}", None, 404, "not-found"),
+        ("GET", f"/quarantine/{NOWHERE}/content", None, 404, "not-found"),
+        ("POST", f"/quarantine/{NOWHERE}/accept", {}, 404, "not-found"),
+        ("POST", f"/quarantine/{NOWHERE}/discard", {}, 404, "not-found"),
+        ("GET", f"/quarantine?after={NOWHERE}", None, 404, "not-found"),
+        ("GET", "/quarantine?after=1", None, 400, "invalid-parameters"),
+        ("GET", "/quarantine/1", None, 400, "invalid-parameters"),
+        ("GET", f"/quarantine/{NOWHERE}%0A", None, 400, "invalid-parameters"),
         ("GET", "/quarantine/SECRET", None, 400, "invalid-parameters"),
         ("GET", f"/quarantine/{2**70}", None, 400, "invalid-parameters"),
         ("GET", "/quarantine?limit=100000", None, 400, "invalid-parameters"),
         ("GET", "/quarantine?state=SECRET", None, 400, "invalid-parameters"),
-        ("POST", "/quarantine/77/accept", {"SECRET": 1}, 400, "invalid-parameters"),
+        ("POST", f"/quarantine/{NOWHERE}/accept", {"SECRET": 1}, 400, "invalid-parameters"),
         ("GET", "/changes?after=-1", None, 400, "invalid-parameters"),
         ("GET", f"/changes?after={2**70}", None, 400, "invalid-parameters"),
         ("POST", "/ae-titles", {"title": "A\\B"}, 400, "invalid-ae-title"),

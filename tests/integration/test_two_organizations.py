@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.filing import stripes
+from isocenter.features.archive.queries_usage import ADVANCE
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.retrieve import find_instances, stream_bytes
 from isocenter.kit.clock import ManualClock
@@ -228,7 +230,7 @@ async def test_each_has_its_own_quarantine(two: TwoOrganizations) -> None:
     entries = {one: (await quarantine.list(one))[0] for one in two.both}
     for organization_id in two.both:
         assert await quarantine.count(organization_id) == 1
-        foreign, nobodys = entries[two.other(organization_id)].id, 999_999
+        foreign, nobodys = entries[two.other(organization_id)].id, "9" * 32
         told = []
         for entry_id in (foreign, nobodys):
             for attempt in (
@@ -239,7 +241,7 @@ async def test_each_has_its_own_quarantine(two: TwoOrganizations) -> None:
             ):
                 with pytest.raises(NotFound) as refused:
                     await attempt
-                told.append(refused.value.detail.replace(str(entry_id), "N"))
+                told.append(refused.value.detail.replace(entry_id, "N"))
         assert told[:4] == told[4:]
     await quarantine.discard(OURS, entries[OURS].id)
     assert [await quarantine.count(one) for one in two.both] == [0, 1]
@@ -247,6 +249,34 @@ async def test_each_has_its_own_quarantine(two: TwoOrganizations) -> None:
     assert accepted.kind is KIND.STORED
     assert len(await find_instances(two.archive.database, two.theirs, IMAGE.study)) == 2
     assert len(await find_instances(two.archive.database, OURS, IMAGE.study)) == 1
+
+
+async def test_an_entry_s_id_tells_nothing_of_anybody_s_entries(two: TwoOrganizations) -> None:
+    bad = IMAGE.but(modality=None)
+    for number in range(20):
+        await two.archive.send(bad.but(sop=f"1.2.4.{number}"), to=two.both[number % 2])
+    ids = {one: [entry.id for entry in await two.archive.quarantine.list(one)] for one in two.both}
+    every = ids[OURS] + ids[two.theirs]
+    assert len(set(every)) == 22 and all(re.fullmatch("[0-9a-f]{32}", one) for one in every)
+    for found in ids.values():
+        assert found != sorted(found), "the order is the one they came in, and no property of the ids"
+    page = await two.archive.quarantine.list(OURS, after=ids[OURS][3], limit=2)
+    assert [entry.id for entry in page] == ids[OURS][4:6]
+    for foreign in (ids[two.theirs][0], "9" * 32):
+        with pytest.raises(NotFound):
+            await two.archive.quarantine.list(OURS, after=foreign)
+
+
+async def test_numbers_of_changes_tell_nothing_of_others_activity(two: TwoOrganizations) -> None:
+    """What one organisation does in between leaves no gap in the other's numbers."""
+    for number in range(3):
+        await two.archive.send_one(IMAGE.but(sop=f"1.2.4.{number}"), to=OURS)
+        await two.archive.send(*(THEIR_IMAGE.but(sop=f"1.2.5.{number}.{n}") for n in range(5)), to=two.theirs)
+    numbers = {one: [c.number for c in await read_changes(two.archive.database, one)] for one in two.both}
+    assert numbers == {OURS: [1, 2, 3, 4, 5], two.theirs: list(range(1, 18))}
+    await delete_objects(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
+    await delete_objects(two.archive.database, two.archive.clock, OURS, IMAGE.study)
+    assert [c.number for c in await read_changes(two.archive.database, OURS, after=5)] == [6]
 
 
 async def test_each_reads_its_own_changes(two: TwoOrganizations) -> None:
@@ -293,12 +323,13 @@ async def test_no_organisation_waits_for_the_locks_of_another(
         async with two_organizations(url, tmp_path) as two:
             await fill_both(two)
             holder = await asyncpg.connect(url)
+            await holder.execute(f"SET isocenter.organization_id = '{OURS}'")
             begun = holder.transaction()
             await begun.start()
             for call in (
                 queries.LOCK_OUT_SWEEP(organization_id=OURS),
                 queries.LOCK_ENTITIES(stripes=stripes(OURS, {IMAGE.study}, {"P1"})),
-                queries.LOCK_FEED(organization_id=OURS),
+                ADVANCE(organization_id=OURS, changes=0, objects=0, bytes=0),
             ):
                 await holder.execute(call.sql.postgres, *call.sql.postgres_params(call.params))
             more = THEIR_IMAGE.but(sop="1.2.3.4")
@@ -306,7 +337,7 @@ async def test_no_organisation_waits_for_the_locks_of_another(
                 assert (await two.archive.send_one(more, to=two.theirs)).kind is KIND.STORED
                 await delete_objects(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
             waiting = asyncio.create_task(two.archive.send_one(IMAGE.but(sop="1.2.3.4"), to=OURS))
-            looks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            looks = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not waiting.done() and not await two.archive.one(looks):
                 await asyncio.wait({waiting}, timeout=0.01)
             assert not waiting.done(), "our own sender takes its turn"

@@ -24,6 +24,7 @@ from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.archive.holdings import Holdings
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
@@ -35,7 +36,7 @@ _PLACES = {
     "instance": _UID,
     "path:path": "00091010",
     "frames": "1",
-    "entry_id": "1",
+    "entry_id": "1" * 32,
     "title": "CT1",
     "user_id": "9",
     "key_id": "9",
@@ -110,7 +111,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
             audit_router(archive.database, gate, NoRecorder()),
-            *account_routers(accounts, gate),
+            *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
     )

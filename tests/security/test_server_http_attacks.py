@@ -269,6 +269,7 @@ PATHS = [
     "/dicom-web/studies/1/series/2/instances/3/frames/-1",
     "/api/v1/quarantine/..%2f..%2f1",
     "/api/v1/quarantine/99999999999999999999999999",
+    "/api/v1/quarantine/99999999999999999999999999999999",
     "/api/v1/changes?after=99999999999999999999999999",
     "/api/v1/quarantine?limit=99999999999999999999999999",
     "http://example.org/dicom-web/studies",

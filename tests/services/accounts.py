@@ -17,6 +17,7 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
+from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Database, composed, open_database
 from isocenter.platform.security import AuditEvent, Permission, Role, Subject, SubjectKind
@@ -113,7 +114,7 @@ async def opened_accounts(
     gate = Gate(accounts.authentication, recorder=trail)
     # The other doors are not in this application: whoever asked them for anything would notice.
     services = HttpServices(database, None, None, gate, clock=clock)  # type: ignore[arg-type]
-    app = create_app(services, routers=account_routers(accounts, gate))
+    app = create_app(services, routers=account_routers(accounts, gate, Holdings(database, clock)))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://isocenter") as client:

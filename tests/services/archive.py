@@ -276,7 +276,7 @@ async def opened(
     )
     spool.prepare()
     committer = GroupCommitter(database, clock, waiting_max=waiting_max)
-    policies = PolicyBook(database, Policies(conflict, batch, strictness, accept_unknown_sop_classes))
+    policies = PolicyBook(database, Policies(conflict, batch, strictness, accept_unknown_sop_classes), clock)
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=object_bytes_max)
     try:
         yield TestArchive(
@@ -304,6 +304,8 @@ async def broken_promises(archive: TestArchive) -> list[str]:
         waiting = " WHERE state = 'waiting'" if table == "quarantine" else ""
         for row in await archive.rows(f"SELECT object_key, size, header_size, sha256 FROM {table}{waiting}"):
             broken += await _object_problems(archive, table, row)
+    broken += await _feed_problems(archive)
+    broken += await _usage_problems(archive)
     for text, what in _COUNTERS:
         broken += [f"{what}: {row}" for row in await archive.rows(text)]
     return broken
@@ -318,6 +320,29 @@ async def _object_problems(archive: TestArchive, table: str, row: dict[str, Any]
     if hashlib.sha256(content[row["header_size"] :]).hexdigest() != row["sha256"]:
         return [f"{table} object with other bytes: {row['object_key']}"]
     return []
+
+
+async def _feed_problems(archive: TestArchive) -> Sequence[str]:
+    """Each organisation counts its changes from one, and no number is missing: none can appear later."""
+    numbers: dict[int, list[int]] = {}
+    for row in await archive.rows("SELECT organization_id, number FROM change_feed ORDER BY number"):
+        numbers.setdefault(row["organization_id"], []).append(row["number"])
+    totals = await archive.rows("SELECT organization_id, changes FROM archive_total WHERE changes > 0")
+    counted = {row["organization_id"]: list(range(1, row["changes"] + 1)) for row in totals}
+    return [] if numbers == counted else [f"numbers of changes are {numbers}, counted were {counted}"]
+
+
+async def _usage_problems(archive: TestArchive) -> Sequence[str]:
+    """What is counted is what is there, of each organisation."""
+    there: dict[int, tuple[int, int]] = {}
+    for table in ("instance", "quarantine WHERE state = 'waiting'"):
+        for row in await archive.rows(f"SELECT organization_id, size FROM {table}"):
+            objects, size = there.get(row["organization_id"], (0, 0))
+            there[row["organization_id"]] = (objects + 1, size + row["size"])
+    totals = await archive.rows("SELECT organization_id, objects, bytes FROM archive_total")
+    counted = {row["organization_id"]: (row["objects"], row["bytes"]) for row in totals}
+    wrong = {one for one in there | counted if there.get(one, (0, 0)) != counted.get(one, (0, 0))}
+    return [f"organisation {one} keeps {there.get(one)}, counted {counted.get(one)}" for one in wrong]
 
 
 _COUNTERS = (
@@ -346,7 +371,8 @@ _COUNTERS = (
         "patient without study",
     ),
     (
-        "SELECT sop_instance_uid FROM instance GROUP BY sop_instance_uid HAVING sum(current) <> 1",
+        "SELECT organization_id, sop_instance_uid FROM instance GROUP BY organization_id, sop_instance_uid "
+        "HAVING sum(current) <> 1",
         "not one current version",
     ),
 )

@@ -100,7 +100,7 @@ def test_a_page_says_what_why_and_what_to_do(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["correction-failed", "url-too-long", "request-timeout", "headers-too-large"]
+    "code", ["correction-failed", "url-too-long", "request-timeout", "headers-too-large", "quota-reached"]
 )
 def test_pages_and_table_agree_about_particular_statuses(code: str) -> None:
     assert f"HTTP status {status_of(InvalidInput('x', code=code))} " in PAGES[code]

@@ -1,4 +1,4 @@
-"""What ``isocenter admin``, ``org``, ``user`` and ``key`` have in common."""
+"""What ``isocenter admin``, ``org``, ``user`` and ``key`` have in common; ``--org`` is others' too."""
 
 from __future__ import annotations
 

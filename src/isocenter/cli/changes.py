@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from isocenter.cli.account_commands import InOrganization
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_database
+from isocenter.cli.opened import moment, named, organization_named, with_database
+from isocenter.cli.witness import operator, witnessed
+from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def changes(
         int, typer.Option("--after", min=0, help="Only changes after the one with this number.")
     ] = 0,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 1000,
+    org: InOrganization = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what happened to objects, in order. Ask on with --after and the last number shown.
@@ -36,7 +40,15 @@ def changes(
     from isocenter.features.archive.changes import read_changes
 
     async def run(database: Database) -> list[Change]:
-        return await read_changes(database, DEFAULT_ORGANIZATION, after=after, limit=limit)
+        organization_id = await organization_named(database, org)
+        return await witnessed(
+            database,
+            operator(organization_id),
+            Action.READ,
+            "changes",
+            details={"after": after, "limit": limit},
+            doing=lambda: read_changes(database, organization_id, after=after, limit=limit),
+        )
 
     found = with_database(loaded, run)
     if as_json:
@@ -49,4 +61,4 @@ def changes(
     if not found:
         typer.echo("Nothing happened yet." if after == 0 else f"Nothing happened after number {after}.")
     elif len(found) == limit:
-        typer.echo(f"There may be more: isocenter changes --after {found[-1].number}")
+        typer.echo(f"There may be more: isocenter changes --after {found[-1].number}{named(org)}")

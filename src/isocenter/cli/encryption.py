@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, organization_named, with_database
+from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, organization_named, with_database
 from isocenter.cli.witness import operator, witnessed
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.security import Action
@@ -113,7 +113,9 @@ def rotate_master(
         new = load_master_key(file=new_key_file) if new_key_file.exists() else None
         return await witnessed(
             database,
-            operator(),
+            operator(
+                DEFAULT_ORGANIZATION
+            ),  # the master key is everybody's: it is told in the first one's trail
             Action.CHANGE,
             "master-key",
             doing=lambda: ring.rotate_master(new or make_master_key_file(new_key_file)),

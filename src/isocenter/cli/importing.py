@@ -21,7 +21,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from isocenter.cli.account_commands import InOrganization
 from isocenter.cli.flags import with_settings
+from isocenter.cli.opened import named, organization_named
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings, Settings
 
@@ -62,6 +64,7 @@ class _Pace(ProgressColumn):
 def import_folder(
     loaded: LoadedSettings,
     folder: Annotated[Path, typer.Argument(help="Folder tree or file to import", exists=True)],
+    org: InOrganization = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Import every DICOM file under FOLDER. Running it again skips what is already there.
@@ -72,17 +75,17 @@ def import_folder(
     """
     import uvloop
 
-    report = uvloop.run(_import(loaded.settings, folder, quiet=as_json))
+    report = uvloop.run(_import(loaded.settings, folder, org, quiet=as_json))
     if as_json:
         typer.echo(orjson.dumps(_as_json(report), option=orjson.OPT_INDENT_2))
     else:
-        typer.echo(_summary(report))
+        typer.echo(_summary(report, org))
     if not _all_taken(report):
         raise typer.Exit(1)
 
 
-async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportReport:
-    from isocenter.app import DEFAULT_ORGANIZATION, open_archive
+async def _import(settings: Settings, folder: Path, org: str, *, quiet: bool) -> ImportReport:
+    from isocenter.app import open_archive
     from isocenter.features.archive.importing import FolderImport, stopped_by
 
     columns = (
@@ -95,6 +98,7 @@ async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportRep
         TimeRemainingColumn(),
     )
     async with open_archive(settings) as archive:
+        organization_id = await organization_named(archive.database, org)
         with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
             task = bar.add_task("Importing", total=None)
 
@@ -103,18 +107,20 @@ async def _import(settings: Settings, folder: Path, *, quiet: bool) -> ImportRep
                 bar.update(task, completed=report.done, total=total)
 
             try:
-                report = await FolderImport(archive.ingest, DEFAULT_ORGANIZATION).run(folder, progress=show)
-                _record(archive, folder, report, "")
+                report = await FolderImport(archive.ingest, organization_id).run(folder, progress=show)
+                _record(archive, organization_id, folder, report, "")
                 return report
             except ExceptionGroup as group:
-                _record(archive, folder, None, type(stopped_by(group) or group).__name__)
+                _record(archive, organization_id, folder, None, type(stopped_by(group) or group).__name__)
                 reason = stopped_by(group)
                 if reason is None:
                     raise
                 raise reason from group
 
 
-def _record(archive: Archive, folder: Path, report: ImportReport | None, reason: str) -> None:
+def _record(
+    archive: Archive, organization_id: int, folder: Path, report: ImportReport | None, reason: str
+) -> None:
     """One event for the folder: it is one thing that somebody did."""
     from isocenter.cli.witness import operator
     from isocenter.platform.security import Action, EventOutcome, event_of
@@ -125,7 +131,7 @@ def _record(archive: Archive, folder: Path, report: ImportReport | None, reason:
         told |= {kind.value: count for kind, count in report.outcomes.items()}
     archive.trail.record(
         event_of(
-            operator(),
+            operator(organization_id),
             Action.STORE,
             outcome=EventOutcome.FAILED if reason else EventOutcome.SUCCESS,
             resource_kind="folder",
@@ -139,7 +145,7 @@ def _all_taken(report: ImportReport) -> bool:
     return not report.failed and all(kind.accepted for kind in report.outcomes)
 
 
-def _summary(report: ImportReport) -> str:
+def _summary(report: ImportReport, org: str) -> str:
     if not report.done and not report.failed:
         return "\nNo files there."
     files = "1 file" if report.done == 1 else f"{report.done:,} files"
@@ -161,7 +167,7 @@ def _summary(report: ImportReport) -> str:
         lines.append(f"  {report.failed:>8}  could not be read:")
         lines += _listed([f"{path}: {why}" for path, why in report.failures], report.failed)
     if report.reasons:
-        lines.append("\nLook at the quarantine with: isocenter quarantine list")
+        lines.append(f"\nLook at the quarantine with: isocenter quarantine list{named(org)}")
     return "\n".join(lines)
 
 

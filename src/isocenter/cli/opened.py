@@ -60,10 +60,29 @@ async def organization_named(database: Database, slug: str) -> int:
     return int(rows[0][0])
 
 
+async def organizations_named(database: Database, slug: str) -> list[tuple[int, str]]:
+    """Number and short name of that organisation; empty: of all. Raises NotFound."""
+    if slug:
+        return [(await organization_named(database, slug), slug)]
+    return await database.read_across(_list_organizations)
+
+
+def _list_organizations() -> Work[list[tuple[int, str]]]:
+    from isocenter.platform.db import Sql
+
+    rows = yield Sql("SELECT id, slug FROM organization ORDER BY id")()
+    return [(row["id"], row["slug"]) for row in rows]
+
+
 def _find_organization(slug: str) -> Work[list[Row]]:
     from isocenter.platform.db import Sql
 
     return (yield Sql("SELECT id FROM organization WHERE slug = :slug")(slug=slug))
+
+
+def named(org: str) -> str:
+    """What a command that is shown has to say of the organisation."""
+    return f" --org {org}" if org else ""
 
 
 def moment(at_us: int) -> str:

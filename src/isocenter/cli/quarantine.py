@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import orjson
 import typer
 
+from isocenter.cli.account_commands import InOrganization
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import DEFAULT_ORGANIZATION, moment, with_archive
+from isocenter.cli.opened import moment, named, organization_named, with_archive
 from isocenter.cli.witness import Details, operator, witnessed
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-EntryId = Annotated[int, typer.Argument(min=1, help="The entry's number.")]
+EntryId = Annotated[str, typer.Argument(help="The entry's id, as the list shows it.")]
 _SHOWN_CHARACTERS = 200
 _STATES = ("waiting", "accepted", "discarded")
 
@@ -44,21 +45,31 @@ _STATES = ("waiting", "accepted", "discarded")
 @with_settings
 def list_(
     loaded: LoadedSettings,
+    *,
     state: Annotated[str, typer.Option("--state", help="waiting, accepted or discarded.")] = "waiting",
     after: Annotated[
-        int, typer.Option("--after", min=0, help="Only entries after the one with this number.")
-    ] = 0,
+        str, typer.Option("--after", metavar="ID", help="Only entries after the one with this id.")
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
+    org: InOrganization = "",
     as_json: Json = False,
 ) -> None:
     """List the objects in quarantine, oldest first, each with its first problem."""
     chosen = _state(state)
 
-    async def run(archive: Archive) -> tuple[list[Quarantined], int]:
-        entries = await archive.quarantine.list(DEFAULT_ORGANIZATION, state=chosen, after=after, limit=limit)
-        return entries, await archive.quarantine.count(DEFAULT_ORGANIZATION)
+    async def run(archive: Archive, organization_id: int) -> tuple[list[Quarantined], int]:
+        quarantine = archive.quarantine
+        entries = await _witnessed(
+            archive,
+            organization_id,
+            Action.READ,
+            "",
+            details={"state": chosen, "limit": limit},
+            doing=lambda: quarantine.list(organization_id, state=chosen, after=after, limit=limit),
+        )
+        return entries, await quarantine.count(organization_id)
 
-    entries, waiting = with_archive(loaded, run)
+    entries, waiting = _with_quarantine(loaded, org, run)
     if as_json:
         typer.echo(orjson.dumps({"waiting": waiting, "entries": entries}, option=orjson.OPT_INDENT_2))
         return
@@ -68,22 +79,29 @@ def list_(
         typer.echo(f"No entry is {chosen}.")
     elif len(entries) == limit:
         typer.echo(f"There may be more: --after {entries[-1].id}")
-    typer.echo(f"{waiting} waiting. Look at one with: isocenter quarantine show NUMBER")
+    typer.echo(f"{waiting} waiting. Look at one with: isocenter quarantine show ID{named(org)}")
 
 
 @app.command()
 @with_settings
-def show(loaded: LoadedSettings, entry_id: EntryId, as_json: Json = False) -> None:
+def show(loaded: LoadedSettings, entry_id: EntryId, org: InOrganization = "", as_json: Json = False) -> None:
     """Show one entry: its problems, what can be done about each, and what could be read of it."""
 
-    async def run(archive: Archive) -> Quarantined:
-        return await archive.quarantine.get(DEFAULT_ORGANIZATION, entry_id)
+    async def run(archive: Archive, organization_id: int) -> Quarantined:
+        return await _witnessed(
+            archive,
+            organization_id,
+            Action.READ,
+            entry_id,
+            details={},
+            doing=lambda: archive.quarantine.get(organization_id, entry_id),
+        )
 
-    entry = with_archive(loaded, run)
+    entry = _with_quarantine(loaded, org, run)
     if as_json:
         typer.echo(orjson.dumps(entry, option=orjson.OPT_INDENT_2))
     else:
-        typer.echo("\n".join(_told(entry)))
+        typer.echo("\n".join(_told(entry, named(org))))
 
 
 @app.command()
@@ -95,21 +113,23 @@ def accept(
         list[str] | None,
         typer.Option("--set", metavar="KEYWORD=VALUE", help="Set this attribute first; may be repeated."),
     ] = None,
+    org: InOrganization = "",
     as_json: Json = False,
 ) -> None:
     """File the object after all, corrected where --set says so: --set Modality=CT --set PatientID=4711."""
     wanted = _corrections(corrections or [])
 
-    async def run(archive: Archive) -> Outcome:
+    async def run(archive: Archive, organization_id: int) -> Outcome:
         return await _witnessed(
             archive,
+            organization_id,
             Action.CHANGE,
             entry_id,
-            {"settled": "accepted", **wanted},
-            lambda: archive.quarantine.accept(DEFAULT_ORGANIZATION, entry_id, wanted),
+            details={"settled": "accepted", **wanted},
+            doing=lambda: archive.quarantine.accept(organization_id, entry_id, wanted),
         )
 
-    outcome = with_archive(loaded, run)
+    outcome = _with_quarantine(loaded, org, run)
     if as_json:
         typer.echo(orjson.dumps(asdict(outcome), option=orjson.OPT_INDENT_2))
     else:
@@ -122,20 +142,22 @@ def discard(
     loaded: LoadedSettings,
     entry_id: EntryId,
     reason: Annotated[str, typer.Option("--reason", help="Why, for whoever asks later.")] = "",
+    org: InOrganization = "",
     as_json: Json = False,
 ) -> None:
     """Let go of the object; the sweep removes its bytes after the grace period."""
 
-    async def run(archive: Archive) -> None:
+    async def run(archive: Archive, organization_id: int) -> None:
         await _witnessed(
             archive,
+            organization_id,
             Action.CHANGE,
             entry_id,
-            {"settled": "discarded", "why": reason},
-            lambda: archive.quarantine.discard(DEFAULT_ORGANIZATION, entry_id, reason),
+            details={"settled": "discarded", "why": reason},
+            doing=lambda: archive.quarantine.discard(organization_id, entry_id, reason),
         )
 
-    with_archive(loaded, run)
+    _with_quarantine(loaded, org, run)
     if as_json:
         typer.echo(orjson.dumps({"id": entry_id, "state": "discarded"}))
     else:
@@ -148,17 +170,19 @@ def export(
     loaded: LoadedSettings,
     entry_id: EntryId,
     target: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    org: InOrganization = "",
     as_json: Json = False,
 ) -> None:
     """Write the object as it was received to a file, which must not exist yet."""
 
-    async def run(archive: Archive) -> int:
+    async def run(archive: Archive, organization_id: int) -> int:
         pieces = await _witnessed(
             archive,
+            organization_id,
             Action.EXPORT,
             entry_id,
-            {"file": str(target)},
-            lambda: archive.quarantine.content(DEFAULT_ORGANIZATION, entry_id),
+            details={"file": str(target)},
+            doing=lambda: archive.quarantine.content(organization_id, entry_id),
         )
         written = 0
         # A file for its owner alone: it holds a patient's data.
@@ -173,7 +197,7 @@ def export(
         return written
 
     try:
-        written = with_archive(loaded, run)
+        written = _with_quarantine(loaded, org, run)
     except OSError as error:
         raise InvalidInput(
             f"{target} cannot be written ({error.strerror}).", remedy="Choose another file."
@@ -183,11 +207,32 @@ def export(
         typer.echo(orjson.dumps(told) if as_json else f"{format_bytes(written)} written to {target}.")
 
 
+def _with_quarantine(loaded: LoadedSettings, org: str, run: Callable[[Archive, int], Awaitable[T]]) -> T:
+    """What ``run`` returns for the open archive and the organisation of that name."""
+
+    async def opened(archive: Archive) -> T:
+        return await run(archive, await organization_named(archive.database, org))
+
+    return with_archive(loaded, opened)
+
+
 async def _witnessed(
-    archive: Archive, action: Action, entry_id: int, details: Details, doing: Callable[[], Awaitable[T]]
+    archive: Archive,
+    organization_id: int,
+    action: Action,
+    entry_id: str,
+    *,
+    details: Details,
+    doing: Callable[[], Awaitable[T]],
 ) -> T:
     return await witnessed(
-        archive.database, operator(), action, "quarantine", str(entry_id), details=details, doing=doing
+        archive.database,
+        operator(organization_id),
+        action,
+        "quarantine",
+        entry_id,
+        details=details,
+        doing=doing,
     )
 
 
@@ -213,10 +258,10 @@ def _line(entry: Quarantined) -> str:
     first = entry.problems[0]["detail"] if entry.problems else ""
     more = f" (+{len(entry.problems) - 1} more)" if len(entry.problems) > 1 else ""
     sender = f"{entry.door} {entry.peer}".strip()
-    return f"{entry.id:>6}  {moment(entry.received_at_us)}  {sender:24}  {first}{more}"
+    return f"{entry.id}  {moment(entry.received_at_us)}  {sender:24}  {first}{more}"
 
 
-def _told(entry: Quarantined) -> list[str]:
+def _told(entry: Quarantined, of: str) -> list[str]:
     times = f", sent {entry.times_seen} times" if entry.times_seen > 1 else ""
     lines = [
         f"Entry {entry.id}, {entry.state}: {format_bytes(entry.size)}, received "
@@ -234,9 +279,9 @@ def _told(entry: Quarantined) -> list[str]:
     else:
         lines += [
             "",
-            f"isocenter quarantine accept {entry.id} [--set Keyword=VALUE]…",
-            f"isocenter quarantine export {entry.id} FILE",
-            f"isocenter quarantine discard {entry.id} [--reason TEXT]",
+            f"isocenter quarantine accept {entry.id} [--set Keyword=VALUE]…{of}",
+            f"isocenter quarantine export {entry.id} FILE{of}",
+            f"isocenter quarantine discard {entry.id} [--reason TEXT]{of}",
         ]
     return lines
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import DEFAULT_ORGANIZATION, with_archive
+from isocenter.cli.opened import organizations_named, with_archive
 from isocenter.cli.witness import operator, witnessed
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
@@ -37,6 +38,7 @@ _SHOWN = 20
 @with_settings
 def check(
     loaded: LoadedSettings,
+    *,
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend counters; move damaged objects aside.")
     ] = False,
@@ -49,30 +51,60 @@ def check(
         ),
     ] = False,
     hashes: Annotated[bool, typer.Option(help="Read every object and compare its hash.")] = True,
+    org: Annotated[str, typer.Option("--org", help="Only this organisation's; without it: all.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Every row has its object, every object its row, hashes and counters agree. Exit code 1 when not."""
+    """Every row has its object, every object its row, hashes and counters agree. Exit code 1 when not.
 
-    async def run(archive: Archive) -> CheckReport:
-        def checking() -> Awaitable[CheckReport]:
-            return archive.check.run(
-                DEFAULT_ORGANIZATION, verify_hashes=hashes, repair=repair, adopt_orphans=adopt_orphans
+    With --json: {"healthy", "organizations": [{"organization", "healthy", "rows", "objects", …}]}, stable.
+    """
+
+    async def run(archive: Archive) -> dict[str, CheckReport]:
+        reports = {}
+        for organization_id, slug in await organizations_named(archive.database, org):
+            checking = partial(
+                archive.check.run,
+                organization_id,
+                verify_hashes=hashes,
+                repair=repair,
+                adopt_orphans=adopt_orphans,
             )
+            reports[slug] = await _witnessed(archive, organization_id, repair, adopt_orphans, checking)
+        return reports
 
-        if not (repair or adopt_orphans):
-            return await checking()
-        told = {"repair": repair, "adopt_orphans": adopt_orphans}
-        return await witnessed(
-            archive.database, operator(), Action.CHANGE, "storage", details=told, doing=checking
-        )
-
-    report = with_archive(loaded, run)
+    reports = with_archive(loaded, run)
     if as_json:
-        typer.echo(orjson.dumps({"healthy": report.healthy, **asdict(report)}, option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps(_as_json(reports), option=orjson.OPT_INDENT_2))
     else:
-        typer.echo(_told(report))
-    if report.missing_count or report.damaged_count or report.wrong_counters:
+        typer.echo("\n\n".join(_told(slug, report) for slug, report in reports.items()))
+    if any(report.sick for report in reports.values()):
         raise typer.Exit(1)
+
+
+async def _witnessed(
+    archive: Archive,
+    organization_id: int,
+    repair: bool,
+    adopt_orphans: bool,
+    checking: Callable[[], Awaitable[CheckReport]],
+) -> CheckReport:
+    """Looking changes nothing and shows no patient's data: it is not told."""
+    if not (repair or adopt_orphans):
+        return await checking()
+    told = {"repair": repair, "adopt_orphans": adopt_orphans}
+    return await witnessed(
+        archive.database, operator(organization_id), Action.CHANGE, "storage", details=told, doing=checking
+    )
+
+
+def _as_json(reports: dict[str, CheckReport]) -> dict[str, object]:
+    return {
+        "healthy": all(report.healthy for report in reports.values()),
+        "organizations": [
+            {"organization": slug, "healthy": report.healthy, **asdict(report)}
+            for slug, report in reports.items()
+        ],
+    }
 
 
 @app.command()
@@ -117,8 +149,8 @@ def encrypt(loaded: LoadedSettings) -> None:
     )
 
 
-def _told(report: CheckReport) -> str:
-    lines = [f"{report.rows} rows, {report.objects} objects."]
+def _told(slug: str, report: CheckReport) -> str:
+    lines = [f"{slug}: {report.rows} rows, {report.objects} objects."]
     if report.missing_count:
         lines.append(f"✗ {report.missing_count} rows whose object is gone. Sending these again heals them:")
         lines += _some(report.missing)
@@ -129,6 +161,11 @@ def _told(report: CheckReport) -> str:
         lines += _some(report.damaged)
     if report.wrong_counters:
         lines.append(f"✗ {report.wrong_counters} series or their studies miscounted. --repair counts again.")
+    if report.miscounted:
+        lines.append(
+            f"✗ The count of what is kept is off by {report.miscounted.objects:+d} objects and "
+            f"{report.miscounted.bytes:+d} bytes. --repair counts again."
+        )
     if report.orphan_count:
         lines.append(
             f"• {report.orphan_count} objects without a row ({format_bytes(report.orphan_bytes)}): the sweep "

@@ -6,7 +6,6 @@ import getpass
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from isocenter.cli.opened import DEFAULT_ORGANIZATION
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.security import Action, EventOutcome, Permission, Subject, SubjectKind, event_of
 
@@ -17,10 +16,8 @@ T = TypeVar("T")
 Details = Mapping[str, str | int | float | bool | None]
 
 
-def operator(
-    organization_id: int = DEFAULT_ORGANIZATION, permissions: frozenset[Permission] = frozenset()
-) -> Subject:
-    """The command line, run by an account of the operating system."""
+def operator(organization_id: int, permissions: frozenset[Permission] = frozenset()) -> Subject:
+    """The command line, run by an account of the operating system; in whose trail it is told."""
     return Subject(SubjectKind.SERVICE, "cli", organization_id, permissions, _account())
 
 

@@ -41,3 +41,7 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
         self._monotonic_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """As when somebody sets the wall clock: no time passes."""
+        self._now += timedelta(seconds=seconds)

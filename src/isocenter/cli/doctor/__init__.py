@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, redis, services
+from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, quotas, redis, services
 from isocenter.cli.doctor.findings import Check, Finding, Verdict, bad
 from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     services.database,
     services.storage,
     redis.redis,
+    quotas.quotas,
     certificates.certificates,
     passkeys.passkeys,
     clock.clock,

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from isocenter.cli.opened import with_archive
+from isocenter.cli.account_commands import InOrganization
+from isocenter.cli.opened import organization_named, with_archive
 from isocenter.cli.scu.peers import plain, with_peer
 from isocenter.cli.scu.sources import Batch, Unsendable, archive_batches, file_batches
+from isocenter.cli.witness import operator
 from isocenter.features.remotes.peers import Peer
 from isocenter.features.remotes.sending import SendOutcome, Sent
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from isocenter.app import Archive
 
 _SHOWN = 20
 
@@ -49,6 +54,10 @@ class SendReport:
             self.failures.append((name, says))
 
     @property
+    def arrived(self) -> int:
+        return sum(count for outcome, count in self.outcomes.items() if outcome.arrived)
+
+    @property
     def complete(self) -> bool:
         return all(outcome.arrived for outcome in self.outcomes)
 
@@ -61,6 +70,7 @@ def send(
     files: Files = None,
     study: Annotated[Uids, typer.Option("--study", help="Study Instance UID, of the archive.")] = None,
     series: Annotated[Uids, typer.Option("--series", help="Series Instance UID, of the archive.")] = None,
+    org: InOrganization = "",
     associations: Annotated[int, typer.Option("--associations", min=1, max=64, help="How many at once.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -79,11 +89,40 @@ def send(
     if files:
         uvloop.run(sending.run(file_batches(files)))
     if study or series:
-        with_archive(loaded, lambda archive: sending.run(archive_batches(archive, study or (), series or ())))
+        with_archive(loaded, lambda archive: _send_kept(archive, sending, org, study or (), series or ()))
     report = sending.report
     typer.echo(orjson.dumps({"summary": _as_json(report)}) if as_json else _summary(report))
     if not report.complete:
         raise typer.Exit(1)
+
+
+async def _send_kept(
+    archive: Archive, sending: _Sending, org: str, studies: Sequence[str], series: Sequence[str]
+) -> None:
+    """Objects that leave the archive are told to the trail, an event for each study or series."""
+    from isocenter.platform.security import Action, EventOutcome, event_of
+
+    organization_id = await organization_named(archive.database, org)
+
+    def tell(batch: Batch, arrived: int) -> None:
+        complete = arrived == len(batch.objects)
+        archive.trail.record(
+            event_of(
+                operator(organization_id),
+                Action.EXPORT,
+                outcome=EventOutcome.SUCCESS if complete else EventOutcome.FAILED,
+                resource_kind="series" if batch.series else "study",
+                resource_id=batch.series or batch.study,
+                details={
+                    "study": batch.study,
+                    "to": str(sending.report.peer),
+                    "instances": len(batch.objects),
+                    "arrived": arrived,
+                },
+            )
+        )
+
+    await sending.run(archive_batches(archive, organization_id, studies, series), tell)
 
 
 class _Sending:
@@ -92,7 +131,10 @@ class _Sending:
         self._associations = associations
         self._as_json = as_json
 
-    async def run(self, batches: AsyncIterator[Batch]) -> None:
+    async def run(
+        self, batches: AsyncIterator[Batch], done: Callable[[Batch, int], None] = lambda *_: None
+    ) -> None:
+        """``done`` hears of each batch, however it ended, how many of it arrived."""
         from isocenter.features.remotes.peers import Remotes
         from isocenter.features.remotes.sending import SendObjects
 
@@ -113,7 +155,11 @@ class _Sending:
                     self.report.left_alone += batch.left_alone
                     for unsendable in batch.unsendable:
                         self._note_unsendable(unsendable)
-                    await send_objects.run(batch.objects, tell)
+                    arrived = self.report.arrived
+                    try:
+                        await send_objects.run(batch.objects, tell)
+                    finally:
+                        done(batch, self.report.arrived - arrived)
 
     def _note(self, sent: Sent) -> None:
         report, one = self.report, sent.object

@@ -33,11 +33,14 @@ class Unsendable:
 
 @dataclass(slots=True)
 class Batch:
-    """``left_alone`` counts files that lay in a folder named and are no objects."""
+    """``left_alone`` counts files that lay in a folder named and are no objects; ``study`` and ``series`` are
+    what of the archive it is."""
 
     objects: list[OutgoingObject] = field(default_factory=list)
     unsendable: list[Unsendable] = field(default_factory=list)
     left_alone: int = 0
+    study: str = ""
+    series: str = ""
 
 
 async def file_batches(roots: Sequence[Path]) -> AsyncIterator[Batch]:
@@ -68,31 +71,31 @@ def _read(paths: Iterable[Path], named: set[Path]) -> Batch:
 
 
 async def archive_batches(
-    archive: Archive, studies: Sequence[str], series: Sequence[str]
+    archive: Archive, organization_id: int, studies: Sequence[str], series: Sequence[str]
 ) -> AsyncIterator[Batch]:
-    """The archive's objects, study by study. Raises NotFound, before anything is given out, for a UID that it
+    """An organisation's objects, study by study. Raises NotFound, before any is given out, for a UID that it
     does not have."""
-    from isocenter.app import DEFAULT_ORGANIZATION
     from isocenter.features.archive.retrieve import find_instances
 
-    wanted = [(uid, "") for uid in studies] + [(await _study_of(archive, uid), uid) for uid in series]
+    wanted = [(uid, "") for uid in studies]
+    wanted += [(await _study_of(archive, organization_id, uid), uid) for uid in series]
     found = [
-        await find_instances(archive.database, DEFAULT_ORGANIZATION, study_uid, series_uid)
+        await find_instances(archive.database, organization_id, study_uid, series_uid)
         for study_uid, series_uid in wanted
     ]
-    for instances in found:
-        yield Batch([_stored(archive, instance) for instance in instances])
+    for (study_uid, series_uid), instances in zip(wanted, found, strict=True):
+        objects = [_stored(archive, instance) for instance in instances]
+        yield Batch(objects, study=study_uid, series=series_uid)
 
 
-async def _study_of(archive: Archive, series_uid: str) -> str:
-    from isocenter.app import DEFAULT_ORGANIZATION
+async def _study_of(archive: Archive, organization_id: int, series_uid: str) -> str:
     from isocenter.features.archive.query import Level, Query, Search
     from isocenter.kit.errors import NotFound
 
     if not set(series_uid) <= set("0123456789."):
         raise InvalidInput(f"{series_uid!r} is no UID.")
     query = Query(Level.SERIES, {_SERIES_INSTANCE_UID: series_uid}, frozenset({_STUDY_INSTANCE_UID}), limit=1)
-    page = await Search(archive.database, DEFAULT_ORGANIZATION, query).page()
+    page = await Search(archive.database, organization_id, query).page()
     if not page.matches:
         raise NotFound("There is no such series here.", code="no-such-series")
     return page.matches[0].study_instance_uid

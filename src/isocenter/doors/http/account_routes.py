@@ -16,9 +16,12 @@ from isocenter.doors.http.passkey_routes import (
 )
 from isocenter.doors.http.user_routes import user_router
 from isocenter.features.accounts.opening import Accounts
+from isocenter.features.archive.holdings import Holdings
 
 
-def account_routers(accounts: Accounts, gate: Gate, *, https: bool = False) -> tuple[APIRouter, ...]:
+def account_routers(
+    accounts: Accounts, gate: Gate, holdings: Holdings, *, https: bool = False
+) -> tuple[APIRouter, ...]:
     """``https``: browsers reach us by it."""
     return (
         auth_router(accounts, https=https),
@@ -29,6 +32,6 @@ def account_routers(accounts: Accounts, gate: Gate, *, https: bool = False) -> t
         my_passkey_router(accounts, gate),
         user_router(accounts, gate),
         api_key_router(accounts, gate),
-        own_organization_router(accounts, gate),
-        organization_router(accounts, gate),
+        own_organization_router(accounts, gate, holdings),
+        organization_router(accounts, gate, holdings),
     )

@@ -15,6 +15,7 @@ from isocenter.doors.http.user_routes import ID_MAX, InvitedModel, InviteModel, 
 from isocenter.features.accounts.entries import Organization
 from isocenter.features.accounts.opening import Accounts
 from isocenter.features.accounts.organization_settings import OrganizationSettings
+from isocenter.features.archive.holdings import Holdings
 from isocenter.platform.security import Permission, Subject
 
 OrganizationId = Annotated[int, Path(ge=1, le=ID_MAX)]
@@ -32,10 +33,21 @@ class OrganizationsModel(BaseModel):
     organizations: list[OrganizationModel]
 
 
+class UsageModel(BaseModel):
+    """Of all versions, and in quarantine. ``percent_of_quota`` is null where there is no quota."""
+
+    objects: int
+    bytes: int
+    percent_of_quota: float | None
+
+
 class DecidedModel(OrganizationModel):
-    """A setting that is null follows the server's."""
+    """A setting that is null follows the server's. ``due_studies``: how many ``retention_days`` is going to
+    remove as things stand; null where it is not set."""
 
     settings: dict[str, Any]
+    usage: UsageModel
+    due_studies: int | None
 
 
 class MakeOrganizationModel(BaseModel):
@@ -52,25 +64,27 @@ class ChangeOrganizationModel(BaseModel):
     settings: Annotated[dict[str, Any], Field(max_length=_SETTINGS_MAX)] = {}
 
 
-def own_organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
+def own_organization_router(accounts: Accounts, gate: Gate, holdings: Holdings) -> APIRouter:
     router = APIRouter(prefix="/api/v1/organization", tags=["organizations"])
     manages = gate.needs(Permission.ORGANIZATION_MANAGE)
 
     @router.get("")
     async def show(subject: Subject = manages) -> DecidedModel:
-        return decided_model(*await accounts.organizations.find(subject.organization_id))
+        found = await accounts.organizations.find(subject.organization_id)
+        return await decided_model(*found, holdings)
 
     @router.patch("")
     async def change(asked: ChangeOrganizationModel, subject: Subject = manages) -> DecidedModel:
+        """Its quota is the operator's to change."""
         changed = await accounts.organizations.change(
             subject, subject.organization_id, name=asked.name, settings=asked.settings
         )
-        return decided_model(*changed)
+        return await decided_model(*changed, holdings)
 
     return router
 
 
-def organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
+def organization_router(accounts: Accounts, gate: Gate, holdings: Holdings) -> APIRouter:
     router = APIRouter(prefix="/api/v1/organizations", tags=["organizations"])
     operates = gate.needs(Permission.ORGANIZATIONS_MANAGE)
     organizations = accounts.organizations
@@ -86,7 +100,7 @@ def organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
 
     @router.get("/{organization_id}")
     async def show(organization_id: OrganizationId, subject: Subject = operates) -> DecidedModel:
-        return decided_model(*await organizations.find(organization_id))
+        return await decided_model(*await organizations.find(organization_id), holdings)
 
     @router.patch("/{organization_id}")
     async def change(
@@ -95,7 +109,7 @@ def organization_router(accounts: Accounts, gate: Gate) -> APIRouter:
         changed = await organizations.change(
             subject, organization_id, name=asked.name, settings=asked.settings
         )
-        return decided_model(*changed)
+        return await decided_model(*changed, holdings)
 
     @router.post("/{organization_id}/users", status_code=201)
     async def invite(
@@ -118,5 +132,13 @@ def organization_model(organization: Organization) -> OrganizationModel:
     )
 
 
-def decided_model(organization: Organization, settings: OrganizationSettings) -> DecidedModel:
-    return DecidedModel(**organization_model(organization).model_dump(), settings=settings.model_dump())
+async def decided_model(
+    organization: Organization, settings: OrganizationSettings, holdings: Holdings
+) -> DecidedModel:
+    held = await holdings.of(organization.id)
+    return DecidedModel(
+        **organization_model(organization).model_dump(),
+        settings=settings.model_dump(),
+        usage=UsageModel(objects=held.objects, bytes=held.bytes, percent_of_quota=held.percent_of_quota),
+        due_studies=held.due_studies,
+    )

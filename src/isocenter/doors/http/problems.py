@@ -69,6 +69,8 @@ _STATUS_BY_CODE = {
     "correction-failed": 422,
     "range-not-satisfiable": 416,
     "headers-too-large": 431,
+    # Unlike a full disk it is no affair of this server's: asking again changes nothing before somebody acts.
+    "quota-reached": 507,
 }
 
 

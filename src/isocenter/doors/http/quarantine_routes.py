@@ -19,7 +19,8 @@ from isocenter.features.archive.quarantine import Quarantine, Quarantined
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 1000
-_EntryId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+_ENTRY_ID = r"^[0-9a-f]{32}$"
+_EntryId = Annotated[str, Path(pattern=_ENTRY_ID)]
 
 
 class ProblemModel(BaseModel):
@@ -34,7 +35,7 @@ class ProblemModel(BaseModel):
 class EntryModel(BaseModel):
     """An object in quarantine. ``known`` is DICOM JSON of what could be read of it."""
 
-    id: int
+    id: str
     state: Literal["waiting", "accepted", "discarded"]
     problems: list[ProblemModel]
     known: dict[str, Any]
@@ -53,7 +54,7 @@ class EntriesModel(BaseModel):
 
     entries: list[EntryModel]
     waiting: int
-    next_after: int | None
+    next_after: str | None
 
 
 class AcceptModel(BaseModel):
@@ -89,12 +90,14 @@ def quarantine_router(quarantine: Quarantine, gate: Gate, recorder: Recorder | N
         request: Request,
         *,
         state: Literal["waiting", "accepted", "discarded"] = "waiting",
-        after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+        after: Annotated[str | None, Query(pattern=_ENTRY_ID)] = None,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 100,
         subject: Subject = reads,
     ) -> EntriesModel:
         async with witness.of(request, Action.READ) as told:
-            entries = await quarantine.list(subject.organization_id, state=state, after=after, limit=limit)
+            entries = await quarantine.list(
+                subject.organization_id, state=state, after=after or "", limit=limit
+            )
             told["entries"] = len(entries)
             return EntriesModel(
                 entries=[entry_model(entry) for entry in entries],
@@ -104,14 +107,14 @@ def quarantine_router(quarantine: Quarantine, gate: Gate, recorder: Recorder | N
 
     @router.get("/{entry_id}")
     async def get_entry(request: Request, entry_id: _EntryId, subject: Subject = reads) -> EntryModel:
-        async with witness.of(request, Action.READ, str(entry_id)):
+        async with witness.of(request, Action.READ, entry_id):
             return entry_model(await quarantine.get(subject.organization_id, entry_id))
 
     @router.get("/{entry_id}/content", response_class=StreamingResponse)
     async def get_content(
         request: Request, entry_id: _EntryId, subject: Subject = reads
     ) -> StreamingResponse:
-        async with witness.of(request, Action.READ, str(entry_id)) as told:
+        async with witness.of(request, Action.READ, entry_id) as told:
             entry = await quarantine.get(subject.organization_id, entry_id)
             told["bytes"] = entry.size
             pieces = await quarantine.content(subject.organization_id, entry_id)
@@ -129,7 +132,7 @@ def quarantine_router(quarantine: Quarantine, gate: Gate, recorder: Recorder | N
     async def accept(
         request: Request, entry_id: _EntryId, asked: AcceptModel, subject: Subject = settles
     ) -> OutcomeModel:
-        async with witness.of(request, Action.CHANGE, str(entry_id), durable=True) as told:
+        async with witness.of(request, Action.CHANGE, entry_id, durable=True) as told:
             told |= {"settled": "accepted", **asked.corrections}
             outcome = await quarantine.accept(subject.organization_id, entry_id, asked.corrections)
             told["study"] = outcome.study_instance_uid
@@ -139,7 +142,7 @@ def quarantine_router(quarantine: Quarantine, gate: Gate, recorder: Recorder | N
     async def discard(
         request: Request, entry_id: _EntryId, asked: DiscardModel, subject: Subject = settles
     ) -> EntryModel:
-        async with witness.of(request, Action.CHANGE, str(entry_id), durable=True) as told:
+        async with witness.of(request, Action.CHANGE, entry_id, durable=True) as told:
             told |= {"settled": "discarded", "why": asked.reason}
             await quarantine.discard(subject.organization_id, entry_id, asked.reason)
             return entry_model(await quarantine.get(subject.organization_id, entry_id))

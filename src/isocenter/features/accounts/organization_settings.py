@@ -1,7 +1,7 @@
 """What an organisation may decide for itself, kept as JSON in its row.
 
-``features/archive`` reads its four policies from the same JSON; they are written under its names for them.
-What is not set follows the server's settings.
+``features/archive`` reads its policies, quota and retention from the same JSON; they are written under its
+names for them. What is not set follows the server's settings.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from isocenter.kit.errors import InvalidInput
+from isocenter.kit.sizes import parse_bytes
 from isocenter.platform.security import Role
 
-Size = Annotated[int, Field(ge=0, le=1 << 62)]
+
+def _bytes_told(size: Any) -> Any:
+    return parse_bytes(size) if isinstance(size, str) else size
+
+
+Size = Annotated[int, BeforeValidator(_bytes_told), Field(ge=0, le=1 << 62)]
+"""Also as people write it: 10GB."""
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
 
@@ -23,7 +30,8 @@ def _kept_as(name: str, kept: str) -> Any:
 
 
 class OrganizationSettings(BaseModel):
-    """``registration_role`` is what people become who register by themselves."""
+    """``registration_role`` is what people become who register by themselves; ``quota_bytes``, which is
+    operators' to set, is the most that all objects kept may come to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

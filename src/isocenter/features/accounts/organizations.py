@@ -73,10 +73,13 @@ class Organizations:
         settings: dict[str, Any] | None = None,
     ) -> Decided:
         """Rename it, change some of its settings (None: follow the server's). For its own administrators and
-        for operators; to others it does not exist. Raises NotFound, InvalidInput."""
+        for operators; to others it does not exist. Its quota binds its administrators too, so that it is the
+        operators' alone. Raises NotFound, Forbidden, InvalidInput."""
         own = subject.organization_id == organization_id and subject.may(Permission.ORGANIZATION_MANAGE)
         if not own and not subject.may(Permission.ORGANIZATIONS_MANAGE):
             raise NoSuchOrganization
+        if "quota_bytes" in (settings or {}):
+            subject.require(Permission.ORGANIZATIONS_MANAGE)
         name = None if name is None else checked_name(name)
         changed = await self._database.write(_change, organization_id, name, settings or {})
         self._on_change(organization_id)

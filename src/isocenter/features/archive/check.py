@@ -18,6 +18,7 @@ from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.sweep import batches, find_referenced, microseconds
+from isocenter.features.archive.usage import Miscount, find_miscount, mend_miscount
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, NotFound
 from isocenter.platform.db import Database, Row, Sql, Work
@@ -36,7 +37,7 @@ PAGE_OF_OBJECTS = Sql("""
 """)
 
 PAGE_OF_QUARANTINE = Sql("""
-    SELECT id, object_key, size, header_size, sha256, 'quarantine entry ' || id AS name FROM quarantine
+    SELECT id, object_key, size, header_size, sha256, 'quarantine entry ' || public_id AS name FROM quarantine
     WHERE organization_id = :organization_id AND state = 'waiting' AND id > :after ORDER BY id LIMIT :limit
 """)
 
@@ -74,11 +75,18 @@ class CheckReport:
     orphan_bytes: int = 0
     adopted: int = 0
     wrong_counters: int = 0
+    miscounted: Miscount = field(default_factory=Miscount)
+    """Of the organisation's usage."""
     repaired: list[str] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
-        return not (self.missing_count or self.damaged_count or self.orphan_count or self.wrong_counters)
+        return not (self.orphan_count or self.sick)
+
+    @property
+    def sick(self) -> bool:
+        """More than orphans, which go by themselves."""
+        return bool(self.missing_count or self.damaged_count or self.wrong_counters or self.miscounted)
 
 
 class StorageCheck:
@@ -99,14 +107,15 @@ class StorageCheck:
     ) -> CheckReport:
         """Compare both sides of one organisation.
 
-        ``repair`` sets counters right and moves damaged objects aside (under ``damaged/``), so that sending
-        them again heals them. ``adopt_orphans`` files objects without a row, as after restoring an older
-        database; it also brings back what was deleted and not yet swept.
+        ``repair`` sets counters and usage right and moves damaged objects aside (under ``damaged/``), so that
+        sending them again heals them. ``adopt_orphans`` files objects without a row, as after restoring an
+        older database, whatever the quota; it also brings back what was deleted and not yet swept.
         """
         report = CheckReport()
         await self._check_rows(organization_id, verify_hashes, repair, report, progress)
         await self._check_objects(organization_id, adopt_orphans, report, progress)
         await self._check_counters(organization_id, repair, report)
+        await self._check_usage(organization_id, repair, report)
         return report
 
     async def _check_rows(
@@ -201,7 +210,15 @@ class StorageCheck:
             progress(report)
 
     async def _adopt(self, organization_id: int, info: ObjectInfo) -> bool:
-        reception = self._ingest.receive(organization_id, Source("check", "adopted orphan"))
+        # All or nothing: what cannot be filed stays the orphan that it is. Its bytes need no room any more.
+        policies = replace(
+            await self._ingest.policies.of(organization_id),
+            batch=BatchPolicy.ALL_OR_NOTHING,
+            quota_bytes=None,
+        )
+        reception = self._ingest.receive(
+            organization_id, Source("check", "adopted orphan"), policies=policies
+        )
         try:
             async for piece in self._store.stream(info.key):
                 waiting = reception.write(piece)
@@ -213,9 +230,7 @@ class StorageCheck:
             raise
         if isinstance(received, Suspect):
             return False
-        policies = replace(await self._ingest.policies.of(organization_id), batch=BatchPolicy.ALL_OR_NOTHING)
         try:
-            # All or nothing: what cannot be filed stays the orphan that it is.
             [outcome] = await self._ingest.commit(organization_id, [received], policies)
         except (BatchRefused, Busy):  # Busy: a sweep was faster
             return False
@@ -228,6 +243,12 @@ class StorageCheck:
             now_us = microseconds(self._clock.now())
             await self._database.write(recount_series, organization_id, wrong, now_us)
             _list(report.repaired, f"counted {len(wrong)} series again")
+
+    async def _check_usage(self, organization_id: int, repair: bool, report: CheckReport) -> None:
+        report.miscounted = await self._database.read(find_miscount, organization_id)
+        if report.miscounted and repair:
+            await self._database.write(mend_miscount, organization_id, report.miscounted)
+            _list(report.repaired, "counted again how much is kept")
 
 
 def _list(listed: list[str], name: str) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isocenter.features.archive.entry import Outcome, Received
-from isocenter.features.archive.filing import file_objects
+from isocenter.features.archive.filing import Filed, file_objects
 from isocenter.features.archive.policies import BatchPolicy, Policies
+from isocenter.features.archive.quota import QuotaReached, Quotas, check_quota
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, IsocenterError, Kind, OutOfSpace, Unavailable
 from isocenter.platform.db import Database, DatabaseUnreachable, IntegrityViolation, Work
@@ -55,6 +56,7 @@ class GroupCommitter:
         objects_per_commit_max: int = 512,
         waiting_max: int = 10_000,
     ) -> None:
+        self.quotas = Quotas(database)
         self._database = database
         self._clock = clock
         self._objects_per_commit_max = objects_per_commit_max
@@ -68,7 +70,8 @@ class GroupCommitter:
         self, organization_id: int, received: Sequence[Received], policies: Policies
     ) -> list[Outcome]:
         """Return once the objects are durably in the index. Raises what the database raises, Busy when the
-        queue is full, BatchRefused under the all-or-nothing policy; then none of them is visible."""
+        queue is full, QuotaReached, BatchRefused under the all-or-nothing policy; then none of them is
+        visible."""
         if self._closed:
             raise Unavailable("The archive is shutting down.", retry_after_s=10)
         if len(self._waiting) >= self._waiting_max:
@@ -129,7 +132,7 @@ class GroupCommitter:
         try:
             outcomes = await self._write(group)
         except Exception as error:
-            if len(group) == 1 or isinstance(error, DatabaseUnreachable | OutOfSpace):
+            if len(group) == 1 or _fails_all(error):
                 raise
             # One submission must not fail the others: each alone.
             for submission in group:
@@ -156,14 +159,25 @@ class GroupCommitter:
         now_us = self.now_us()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._database.write(
+                filed = await self._database.write(
                     _file_batch, first.organization_id, received, first.policies, now_us
                 )
+            except QuotaReached as error:
+                self.quotas.note(first.organization_id, error.used_bytes)
+                raise
             except IntegrityViolation:
                 # Another process filed the same UID between our look and our insert: look again.
                 if attempt == _ATTEMPTS:
                     raise
+            else:
+                self.quotas.filed(first.organization_id, first.policies.quota_bytes, filed)
+                return filed.outcomes
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _fails_all(error: Exception) -> bool:
+    """A quota does not: a smaller submission may fit."""
+    return isinstance(error, DatabaseUnreachable | OutOfSpace) and not isinstance(error, QuotaReached)
 
 
 def _answer(submission: _Submission, outcomes: list[Outcome]) -> None:
@@ -179,8 +193,9 @@ def _fail(group: Sequence[_Submission], error: Exception) -> None:
 
 def _file_batch(
     organization_id: int, received: Sequence[Received], policies: Policies, now_us: int
-) -> Work[list[Outcome]]:
-    outcomes = yield from file_objects(organization_id, received, policies.conflict, now_us)
-    if policies.batch is BatchPolicy.ALL_OR_NOTHING and not all(o.kind.accepted for o in outcomes):
-        raise BatchRefused(outcomes)
-    return outcomes
+) -> Work[Filed]:
+    filed = yield from file_objects(organization_id, received, policies.conflict, now_us)
+    if policies.batch is BatchPolicy.ALL_OR_NOTHING and not all(o.kind.accepted for o in filed.outcomes):
+        raise BatchRefused(filed.outcomes)
+    check_quota(policies.quota_bytes, filed)
+    return filed

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from isocenter.features.archive import queries
+from isocenter.features.archive import changes, queries
+from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Sql, Work
@@ -29,13 +29,13 @@ FIND_ONE_SERIES = Sql("""
 # Earlier versions (keep-both) go with the current one.
 DELETE_OF_SERIES = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
-    RETURNING current
+    RETURNING current, size
 """)
 
 DELETE_ONE = Sql("""
     DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
       AND sop_instance_uid = :instance
-    RETURNING current
+    RETURNING current, size
 """)
 
 
@@ -55,10 +55,19 @@ async def delete_objects(
     Raises NotFound when there is nothing of that name.
     """
     now_us = int(clock.now().timestamp() * 1_000_000)
-    return await database.write(_delete, organization_id, study, series, instance, now_us)
+    return await database.write(delete_rows, organization_id, study, series, instance, now_us=now_us)
 
 
-def _delete(organization_id: int, study: str, series: str, instance: str, now_us: int) -> Work[int]:
+def lock_study(organization_id: int, study: str) -> Work[None]:
+    """Whoever files objects of the study takes turns with us: what is deleted is what was there."""
+    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, {study}, frozenset()))
+
+
+def delete_rows(
+    organization_id: int, study: str, series: str = "", instance: str = "", *, now_us: int, reason: str = ""
+) -> Work[int]:
+    """``reason``: why, where nobody asked for it."""
+    yield from lock_study(organization_id, study)
     rows = yield queries.LOCK_STUDY(organization_id=organization_id, study_instance_uid=study)
     if not rows:
         raise _unknown("study")
@@ -67,26 +76,24 @@ def _delete(organization_id: int, study: str, series: str, instance: str, now_us
     if series and not rows:
         raise _unknown("series")
     series_pks = [row["id"] for row in rows]
-    deleted = yield from _delete_instances(organization_id, series_pks, instance)
+    growth = Growth()
+    deleted = yield from _delete_instances(organization_id, series_pks, instance, growth)
     if instance and not deleted:
         raise _unknown("instance")
     yield from recount_series(organization_id, series_pks, now_us)
-    yield queries.LOCK_FEED(organization_id=organization_id)
-    yield queries.APPEND_TO_FEED(
-        organization_id=organization_id,
-        now_us=now_us,
-        kind="deleted",
-        study_instance_uid=study,
-        series_instance_uid=series,
-        sop_instance_uid=instance,
-        detail=orjson.dumps({"instances": deleted}).decode(),
-    )
+    detail = {"instances": deleted} | ({"reason": reason} if reason else {})
+    told = changes.Told("deleted", study, series, instance, detail)
+    yield from changes.append(organization_id, [told], growth, now_us)
     return deleted
 
 
-def _delete_instances(organization_id: int, series_pks: Sequence[int], instance: str) -> Work[int]:
+def _delete_instances(
+    organization_id: int, series_pks: Sequence[int], instance: str, growth: Growth
+) -> Work[int]:
     scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
     rows = yield DELETE_ONE(**scope, instance=instance) if instance else DELETE_OF_SERIES(**scope)
+    for row in rows:
+        growth.take(row["size"])
     return sum(row["current"] for row in rows)
 
 

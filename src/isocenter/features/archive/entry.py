@@ -135,6 +135,24 @@ class Suspect:
 Received = Entry | Suspect
 
 
+def suspect_of(entry: Entry, problem: Problem) -> Suspect:
+    """An object that could be read and may not be filed all the same."""
+    levels = entry.levels
+    return Suspect(
+        stored=entry.stored,
+        source=entry.source,
+        problems=(problem,),
+        known=levels.patient.fragments
+        | levels.study.fragments
+        | levels.series.fragments
+        | entry.instance.fragments,
+        study_instance_uid=entry.study_instance_uid,
+        series_instance_uid=entry.series_instance_uid,
+        sop_class_uid=entry.sop_class_uid,
+        sop_instance_uid=entry.sop_instance_uid,
+    )
+
+
 def patient_told_by(received: Received) -> tuple[str, str]:
     """Issuer and Patient ID as the object tells them; empty where it does not."""
     if isinstance(received, Entry):

@@ -9,13 +9,11 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
+from dataclasses import dataclass
 
 from isocenter.dicom.validation import Problem
-from isocenter.features.archive import queries
+from isocenter.features.archive import changes, queries
+from isocenter.features.archive.desk import Desk
 from isocenter.features.archive.entry import (
     Entry,
     Outcome,
@@ -24,11 +22,13 @@ from isocenter.features.archive.entry import (
     StoredObject,
     Suspect,
     outcome_of,
+    suspect_of,
 )
 from isocenter.features.archive.judging import NOT_ANNOUNCED
-from isocenter.features.archive.placing import Place, Places
+from isocenter.features.archive.placing import Places
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.usage import Growth, Usage
 from isocenter.kit.errors import Busy
 from isocenter.platform.db import Work
 
@@ -57,67 +57,21 @@ class _Earlier:
         }
 
 
-@dataclass(slots=True)
-class _Desk:
-    """What the transaction has gathered so far and writes at its end, set-wise."""
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """``usage`` is what the organisation keeps with ``growth``; None where nothing changed."""
 
-    organization_id: int
-    now_us: int
-    instances: list[dict[str, Any]] = field(default_factory=list)
-    feed: list[dict[str, Any]] = field(default_factory=list)
-    added: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    places: dict[int, Place] = field(default_factory=dict)
-    disturbed_series: set[int] = field(default_factory=set)
-
-    def note(self, received: Received, kind: OutcomeKind, **detail: object) -> None:
-        self.feed.append(
-            {
-                "organization_id": self.organization_id,
-                "now_us": self.now_us,
-                "kind": kind.value,
-                "study_instance_uid": received.study_instance_uid,
-                "series_instance_uid": received.series_instance_uid,
-                "sop_instance_uid": received.sop_instance_uid,
-                "detail": orjson.dumps(detail).decode() if detail else "{}",
-            }
-        )
-
-    def insert(self, entry: Entry, place: Place, version: int) -> None:
-        stored = entry.stored
-        self.instances.append(
-            {
-                **entry.instance.columns,
-                "organization_id": self.organization_id,
-                "series_pk": place.series_pk,
-                "transfer_syntax_uid": stored.transfer_syntax_uid,
-                "fragments": entry.instance.text,
-                "object_key": stored.key,
-                "size": stored.size,
-                "header_size": stored.header_size,
-                "sha256": stored.sha256,
-                "pixel_offset": entry.pixel_offset,
-                "pixel_length": entry.pixel_length,
-                "frame_offsets": entry.frame_offsets,
-                "version": version,
-                "door": entry.source.door,
-                "peer": entry.source.peer,
-                "received_at_us": self.now_us,
-            }
-        )
-        self.places[place.series_pk] = place
-
-    def flush_instances(self) -> Work[None]:
-        if self.instances:
-            yield queries.INSERT_INSTANCES.many(self.instances)
-            self.instances = []
+    outcomes: list[Outcome]
+    growth: Growth
+    usage: Usage | None
 
 
 def file_objects(
     organization_id: int, received: Sequence[Received], policy: ConflictPolicy, now_us: int
-) -> Work[list[Outcome]]:
+) -> Work[Filed]:
     """File them all, in order; one outcome each. The transaction around it makes the whole appear at once."""
     yield from refuse_swept(organization_id, received, now_us)
-    desk = _Desk(organization_id, now_us)
+    desk = Desk(organization_id, now_us)
     entries = [one for one in received if isinstance(one, Entry)]
     if entries:
         yield queries.LOCK_ENTITIES(
@@ -140,10 +94,10 @@ def file_objects(
     yield from desk.flush_instances()
     yield from places.flush()
     yield from _count(desk)
+    usage = None
     if desk.feed:
-        yield queries.LOCK_FEED(organization_id=organization_id)
-        yield queries.APPEND_TO_FEED.many(desk.feed)
-    return outcomes
+        usage = yield from changes.append(organization_id, desk.feed, desk.growth, now_us)
+    return Filed(outcomes, desk.growth, usage)
 
 
 def stripes(organization_id: int, study_instance_uids: Set[str], patient_ids: Set[str]) -> list[int]:
@@ -200,7 +154,7 @@ def _find_earlier(organization_id: int, received: Sequence[Received]) -> Work[di
 
 
 def _file(
-    desk: _Desk, entry: Entry, earlier: dict[str, _Earlier], places: Places, policy: ConflictPolicy
+    desk: Desk, entry: Entry, earlier: dict[str, _Earlier], places: Places, policy: ConflictPolicy
 ) -> Work[Outcome]:
     found = earlier.get(entry.sop_instance_uid)
     if found is not None:
@@ -222,8 +176,7 @@ def _file(
             return outcome_of(entry, OutcomeKind.KEPT_FIRST)
     place = yield from places.settle(entry)
     if isinstance(place, Problem):
-        suspect = _as_suspect(entry, place)
-        return (yield from _quarantine(desk, suspect))
+        return (yield from _quarantine(desk, suspect_of(entry, place)))
     kind, version = OutcomeKind.STORED, 1
     if found is not None:
         kind = yield from _supersede(desk, entry, found, policy)
@@ -240,7 +193,7 @@ def _file(
     return outcome_of(entry, kind)
 
 
-def _set_aside(desk: _Desk, suspect: Suspect, found: _Earlier | None) -> Work[Outcome]:
+def _set_aside(desk: Desk, suspect: Suspect, found: _Earlier | None) -> Work[Outcome]:
     """Into quarantine, unless a person has accepted this very object before."""
     if (
         found is not None
@@ -251,7 +204,7 @@ def _set_aside(desk: _Desk, suspect: Suspect, found: _Earlier | None) -> Work[Ou
     return (yield from _quarantine(desk, suspect))
 
 
-def _count_duplicate(desk: _Desk, entry: Received, pk: int | None) -> Work[Outcome]:
+def _count_duplicate(desk: Desk, entry: Received, pk: int | None) -> Work[Outcome]:
     if pk is not None:
         yield queries.COUNT_DUPLICATE(organization_id=desk.organization_id, id=pk)
     else:
@@ -262,7 +215,7 @@ def _count_duplicate(desk: _Desk, entry: Received, pk: int | None) -> Work[Outco
     return outcome_of(entry, OutcomeKind.DUPLICATE)
 
 
-def _refuse(desk: _Desk, entry: Entry) -> Outcome:
+def _refuse(desk: Desk, entry: Entry) -> Outcome:
     desk.note(entry, OutcomeKind.REJECTED, other_sha256=entry.stored.sha256)
     problem = Problem(
         code="different-object-same-uid",
@@ -273,7 +226,7 @@ def _refuse(desk: _Desk, entry: Entry) -> Outcome:
     return outcome_of(entry, OutcomeKind.REJECTED, (problem,))
 
 
-def _supersede(desk: _Desk, entry: Entry, found: _Earlier, policy: ConflictPolicy) -> Work[OutcomeKind]:
+def _supersede(desk: Desk, entry: Entry, found: _Earlier, policy: ConflictPolicy) -> Work[OutcomeKind]:
     """Make room for the newer object under the same UID."""
     yield from desk.flush_instances()
     if found.pk is None:
@@ -281,59 +234,22 @@ def _supersede(desk: _Desk, entry: Entry, found: _Earlier, policy: ConflictPolic
             organization_id=desk.organization_id, uids=[entry.sop_instance_uid]
         )
         found.pk = rows[0]["id"]
-    statement = queries.REMOVE_INSTANCES if policy is ConflictPolicy.REPLACE else queries.RETIRE_INSTANCES
-    yield statement(organization_id=desk.organization_id, ids=[found.pk])
     kind = OutcomeKind.REPLACED if policy is ConflictPolicy.REPLACE else OutcomeKind.KEPT_BOTH
+    if kind is OutcomeKind.REPLACED:
+        for removed in (yield queries.REMOVE_INSTANCES(organization_id=desk.organization_id, ids=[found.pk])):
+            desk.growth.take(removed["size"])
+    else:
+        yield queries.RETIRE_INSTANCES(organization_id=desk.organization_id, ids=[found.pk])
     desk.note(entry, kind, earlier_sha256=found.sha256, earlier_version=found.version)
     return kind
 
 
-def _as_suspect(entry: Entry, problem: Problem) -> Suspect:
-    levels = entry.levels
-    return Suspect(
-        stored=entry.stored,
-        source=entry.source,
-        problems=(problem,),
-        known=levels.patient.fragments
-        | levels.study.fragments
-        | levels.series.fragments
-        | entry.instance.fragments,
-        study_instance_uid=entry.study_instance_uid,
-        series_instance_uid=entry.series_instance_uid,
-        sop_class_uid=entry.sop_class_uid,
-        sop_instance_uid=entry.sop_instance_uid,
-    )
-
-
-def _quarantine(desk: _Desk, suspect: Suspect) -> Work[Outcome]:
-    yield queries.PUT_IN_QUARANTINE(
-        organization_id=desk.organization_id,
-        object_key=suspect.stored.key,
-        size=suspect.stored.size,
-        header_size=suspect.stored.header_size,
-        sha256=suspect.stored.sha256,
-        transfer_syntax_uid=suspect.stored.transfer_syntax_uid,
-        problems=orjson.dumps([problem_json(problem) for problem in suspect.problems]).decode(),
-        known="{" + ",".join(text for _, text in sorted(suspect.known.items())) + "}",
-        door=suspect.source.door,
-        peer=suspect.source.peer,
-        now_us=desk.now_us,
-    )
-    desk.note(suspect, OutcomeKind.QUARANTINED, codes=[problem.code for problem in suspect.problems])
+def _quarantine(desk: Desk, suspect: Suspect) -> Work[Outcome]:
+    yield from desk.set_aside(suspect)
     return outcome_of(suspect, OutcomeKind.QUARANTINED, suspect.problems)
 
 
-def problem_json(problem: Problem) -> dict[str, str | None]:
-    """A problem as the API and the quarantine table show it."""
-    return {
-        "code": problem.code,
-        "tag": f"{problem.tag:08X}" if problem.tag else None,
-        "detail": problem.detail,
-        "remedy": problem.remedy,
-    }
-
-
-def _count(desk: _Desk) -> Work[None]:
+def _count(desk: Desk) -> Work[None]:
     """Bring the counters of series and studies up to date with what was inserted."""
     touched = {
         series_pk: place

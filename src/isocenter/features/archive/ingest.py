@@ -96,7 +96,8 @@ class Ingest:
         """File finished objects in one transaction; returns when that is durable, one outcome each, in order.
 
         ``policies`` instead of the organisation's.
-        Raises Unavailable, OutOfSpace, Busy or BatchRefused; none of the objects is visible then.
+        Raises Unavailable, OutOfSpace, QuotaReached, Busy or BatchRefused; none of the objects is visible
+        then.
         """
         policies = policies or await self.policies.of(organization_id)
         await self._check_still_there(received)
@@ -167,6 +168,7 @@ class Reception:
             else:
                 examined = await self._examine()
                 received = self._received(examined, policies)
+                await self._find_room(policies, received.stored.size, examined.sha256)
                 received.put_existed = await self._put(received.stored.key, examined.prefix)
             received.put_at_us = self._ingest.committer.now_us()
             return received
@@ -180,7 +182,9 @@ class Reception:
     async def _examine_while_putting(self, policies: Policies) -> Received:
         """The disk works while the header is read: with its last byte a C-STORE's object has its address, and
         whatever the header tells, it is kept (filed or in quarantine)."""
-        key = self._key(self._sha256.hexdigest(), _digest_of_header(self._header))
+        sha256 = self._sha256.hexdigest()
+        await self._find_room(policies, self._bytes.size, sha256)
+        key = self._key(sha256, _digest_of_header(self._header))
         putting = asyncio.create_task(self._put(key, b""))
         try:
             await asyncio.sleep(0)  # lets the task hand its work to a thread
@@ -191,6 +195,12 @@ class Reception:
             raise
         received.put_existed = await putting
         return received
+
+    async def _find_room(self, policies: Policies, size: int, sha256: str) -> None:
+        """Raises QuotaReached."""
+        if policies.quota_bytes is not None:
+            quotas = self._ingest.committer.quotas
+            await quotas.find_room(self._organization_id, policies.quota_bytes, size, sha256)
 
     # --- examining ---------------------------------------------------------------------------------------
 

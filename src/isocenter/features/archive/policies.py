@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import orjson
 
 from isocenter.dicom.validation import Strictness
-from isocenter.kit.errors import NotFound
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import NotFound, Unavailable
 from isocenter.platform.db import Database, Sql, Work
 
 
@@ -35,31 +37,49 @@ class Policies:
     batch: BatchPolicy = BatchPolicy.ACCEPT_VALID
     strictness: Strictness = Strictness.STANDARD
     accept_unknown_sop_classes: bool = False
+    quota_bytes: int | None = None
 
 
 FIND_SETTINGS = Sql("SELECT settings FROM organization WHERE id = :organization_id")
 SET_SETTINGS = Sql("UPDATE organization SET settings = :settings WHERE id = :organization_id")
 
 
+REFRESH_S = 5.0
+"""How long another process may go by what somebody has changed."""
+
+
+@dataclass(slots=True)
+class _Known:
+    policies: Policies
+    fresh_until_s: float
+
+
 class PolicyBook:
     """Each organisation's policies: the server's defaults, overlaid with its own settings."""
 
-    def __init__(self, database: Database, defaults: Policies) -> None:
+    def __init__(self, database: Database, defaults: Policies, clock: Clock) -> None:
         self._database = database
         self._defaults = defaults
-        self._known: dict[int, Policies] = {}
+        self._clock = clock
+        self._known: dict[int, _Known] = {}
 
     async def of(self, organization_id: int) -> Policies:
         """Raises NotFound for an organisation that is not there."""
         known = self._known.get(organization_id)
+        now_s = self._clock.monotonic_s()
         if known is None:
-            known = await self._database.read(_load, organization_id, self._defaults)
-            self._known[organization_id] = known
-        return known
+            policies = await self._database.read(_load, organization_id, self._defaults)
+            self._known[organization_id] = _Known(policies, now_s + REFRESH_S)
+            return policies
+        if now_s >= known.fresh_until_s:
+            known.fresh_until_s = now_s + REFRESH_S  # one looks, the others need not
+            with contextlib.suppress(Unavailable):  # then the old ones hold
+                known.policies = await self._database.read(_load, organization_id, self._defaults)
+        return known.policies
 
-    async def change(self, organization_id: int, **changes: str | bool) -> Policies:
+    async def change(self, organization_id: int, **changes: str | bool | int) -> Policies:
         """Set some of the organisation's own policies; raises ValueError for a name or value that does not
-        exist. Other processes learn of it when they start."""
+        exist. Other processes learn of it within ``REFRESH_S``."""
         await self._database.write(_change, organization_id, changes, self._defaults)
         self.forget(organization_id)
         return await self.of(organization_id)
@@ -74,6 +94,7 @@ _PARSERS: dict[str, Any] = {
     "batch": BatchPolicy,
     "strictness": Strictness,
     "accept_unknown_sop_classes": bool,
+    "quota_bytes": int,
 }
 
 
@@ -88,7 +109,7 @@ def _load(organization_id: int, defaults: Policies) -> Work[Policies]:
     return _overlay(defaults, orjson.loads(rows[0]["settings"]))
 
 
-def _change(organization_id: int, changes: dict[str, str | bool], defaults: Policies) -> Work[None]:
+def _change(organization_id: int, changes: dict[str, str | bool | int], defaults: Policies) -> Work[None]:
     rows = yield FIND_SETTINGS(organization_id=organization_id)
     if not rows:
         raise NotFound("There is no such organisation.")

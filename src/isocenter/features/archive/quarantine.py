@@ -25,6 +25,7 @@ from isocenter.features.archive.entry import Outcome, OutcomeKind, Source, Suspe
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.reading import WANTED
+from isocenter.features.archive.usage import Growth, advance
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound, TooLarge
 from isocenter.kit.sizes import format_bytes
@@ -37,15 +38,17 @@ _NUMBERS: dict[str, Callable[[str], int | float]] = {
 """The VRs whose values are not text."""
 
 State = Literal["waiting", "accepted", "discarded"]
+_ID_SHOWN = 64
 _CORRECTABLE_BYTES_MAX = 1 << 30
 """Correcting rewrites the object in memory; a larger one is corrected outside and sent again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An entry of the quarantine. ``known`` is DICOM JSON of what could be read: patient data."""
+    """An entry of the quarantine. ``id`` is random; ``known`` is DICOM JSON of what could be read: patient
+    data."""
 
-    id: int
+    id: str
     object_key: str
     size: int
     transfer_syntax_uid: str
@@ -81,30 +84,31 @@ class Quarantine:
         self._clock = clock
 
     async def list(
-        self, organization_id: int, *, state: State = "waiting", after: int = 0, limit: int = 100
+        self, organization_id: int, *, state: State = "waiting", after: str = "", limit: int = 100
     ) -> list[Quarantined]:
-        """Entries in the order they came, after the one with id ``after``."""
+        """Entries in the order they came, after the one with id ``after``. Raises NotFound for another id."""
         return await self._database.read(_list, organization_id, state, after, limit)
 
     async def count(self, organization_id: int) -> int:
         """How many entries wait for a person."""
         return await self._database.read(_count, organization_id)
 
-    async def get(self, organization_id: int, entry_id: int) -> Quarantined:
+    async def get(self, organization_id: int, entry_id: str) -> Quarantined:
         """Raises NotFound."""
         return await self._database.read(_get, organization_id, entry_id)
 
-    async def content(self, organization_id: int, entry_id: int) -> AsyncIterator[bytes]:
+    async def content(self, organization_id: int, entry_id: str) -> AsyncIterator[bytes]:
         """The object as it was received (with a file header, if it came without). Raises NotFound."""
         entry = await self.get(organization_id, entry_id)
         return self._ingest.store.stream(entry.object_key)
 
     async def accept(
-        self, organization_id: int, entry_id: int, corrections: Mapping[str, str] | None = None
+        self, organization_id: int, entry_id: str, corrections: Mapping[str, str] | None = None
     ) -> Outcome:
         """File the object, after setting ``corrections`` ({keyword or tag: value}, top level, text values).
 
-        A person's word counts more than the organisation's strictness: what can be indexed is. Raises
+        A person's word counts more than the organisation's strictness: what can be indexed is; and its quota
+        is not in the way, since the object changes its place only. Raises
         StillRefused when even that is impossible, NotFound, Conflict when the entry is settled already,
         InvalidInput for a correction that names no attribute or cannot be applied.
         """
@@ -116,6 +120,7 @@ class Quarantine:
             strictness=Strictness.LENIENT,
             accept_unknown_sop_classes=True,
             batch=BatchPolicy.ALL_OR_NOTHING,
+            quota_bytes=None,
         )
         reception = self._ingest.receive(organization_id, Source("quarantine", entry.peer), policies=policies)
         try:
@@ -138,7 +143,7 @@ class Quarantine:
         await self._settle(organization_id, entry_id, "accepted", note)
         return outcome
 
-    async def discard(self, organization_id: int, entry_id: int, reason: str = "") -> None:
+    async def discard(self, organization_id: int, entry_id: str, reason: str = "") -> None:
         """Let go of the object; the sweep removes it after its grace period. Raises NotFound, Conflict."""
         await self.get(organization_id, entry_id)
         await self._settle(organization_id, entry_id, "discarded", reason)
@@ -156,7 +161,7 @@ class Quarantine:
         content = await self._ingest.store.get(entry.object_key)
         yield await asyncio.to_thread(_corrected, content, corrections)
 
-    async def _settle(self, organization_id: int, entry_id: int, state: State, note: str) -> None:
+    async def _settle(self, organization_id: int, entry_id: str, state: State, note: str) -> None:
         now_us = int(self._clock.now().timestamp() * 1_000_000)
         if not await self._database.write(_settle, organization_id, entry_id, state, note, now_us):
             raise Conflict(f"Entry {entry_id} was settled before.", code="already-settled")
@@ -227,7 +232,7 @@ def _check_characters(declared: str | Sequence[str], corrections: Mapping[str, s
 
 def _quarantined(row: Row) -> Quarantined:
     return Quarantined(
-        id=row["id"],
+        id=row["public_id"],
         object_key=row["object_key"],
         size=row["size"],
         transfer_syntax_uid=row["transfer_syntax_uid"],
@@ -243,9 +248,15 @@ def _quarantined(row: Row) -> Quarantined:
     )
 
 
-def _list(organization_id: int, state: str, after: int, limit: int) -> Work[list[Quarantined]]:
+def _list(organization_id: int, state: str, after: str, limit: int) -> Work[list[Quarantined]]:
+    place = 0
+    if after:
+        rows = yield queries.FIND_PLACE_IN_QUARANTINE(organization_id=organization_id, public_id=after)
+        if not rows:
+            raise _unknown(after)
+        place = rows[0]["id"]
     rows = yield queries.LIST_QUARANTINE(
-        organization_id=organization_id, state=state, after=after, limit=limit
+        organization_id=organization_id, state=state, after=place, limit=limit
     )
     return [_quarantined(row) for row in rows]
 
@@ -256,15 +267,21 @@ def _count(organization_id: int) -> Work[int]:
     return count
 
 
-def _get(organization_id: int, entry_id: int) -> Work[Quarantined]:
-    rows = yield queries.FIND_IN_QUARANTINE(organization_id=organization_id, id=entry_id)
+def _get(organization_id: int, entry_id: str) -> Work[Quarantined]:
+    rows = yield queries.FIND_IN_QUARANTINE(organization_id=organization_id, public_id=entry_id)
     if not rows:
-        raise NotFound(f"There is no entry {entry_id} in the quarantine.")
+        raise _unknown(entry_id)
     return _quarantined(rows[0])
 
 
-def _settle(organization_id: int, entry_id: int, state: str, note: str, now_us: int) -> Work[bool]:
+def _unknown(entry_id: str) -> NotFound:
+    return NotFound(f"There is no entry {entry_id[:_ID_SHOWN]} in the quarantine.")
+
+
+def _settle(organization_id: int, entry_id: str, state: str, note: str, now_us: int) -> Work[bool]:
     rows = yield queries.SETTLE_QUARANTINE(
-        organization_id=organization_id, id=entry_id, state=state, note=note, now_us=now_us
+        organization_id=organization_id, public_id=entry_id, state=state, note=note, now_us=now_us
     )
+    for row in rows:  # no row refers to the object any more, unless it was filed, which counted it
+        yield from advance(organization_id, 0, Growth(-1, -row["size"]))
     return bool(rows)

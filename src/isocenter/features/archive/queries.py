@@ -52,7 +52,7 @@ RETIRE_INSTANCES = Sql("""
 """)
 
 REMOVE_INSTANCES = Sql("""
-    DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids
+    DELETE FROM instance WHERE organization_id = :organization_id AND id IN :ids RETURNING size
 """)
 
 FIND_COMPRESSIBLE = Sql("""
@@ -265,41 +265,39 @@ SET_STUDY_MODALITIES = Sql("""
 
 # --- the change feed and quarantine ----------------------------------------------------------------------
 
-# Advisory locks have 32-bit keys; organisations that share one would only wait for each other.
-_ORGANIZATION_KEY = "(:organization_id::bigint % 2147483647)::int"
-
-LOCK_FEED = Sql(f"SELECT pg_advisory_xact_lock(731906, {_ORGANIZATION_KEY})", only="postgresql")
-"""Numbers are drawn before a commit shows them: without the lock a reader's cursor could
-pass over a smaller number that appears later. SQLite has one writer. A lock for each organisation, since a
-cursor is one organisation's: whoever reads the feed across organisations needs a cursor for each."""
-
 APPEND_TO_FEED = Sql("""
-    INSERT INTO change_feed (organization_id, at_us, kind, study_instance_uid, series_instance_uid,
+    INSERT INTO change_feed (organization_id, number, at_us, kind, study_instance_uid, series_instance_uid,
         sop_instance_uid, detail)
-    VALUES (:organization_id, :now_us, :kind, :study_instance_uid, :series_instance_uid, :sop_instance_uid,
-        :detail)
+    VALUES (:organization_id, :number, :now_us, :kind, :study_instance_uid, :series_instance_uid,
+        :sop_instance_uid, :detail)
 """)
 
 READ_FEED = Sql("""
-    SELECT id, at_us, kind, study_instance_uid, series_instance_uid, sop_instance_uid, detail
-    FROM change_feed WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
+    SELECT number, at_us, kind, study_instance_uid, series_instance_uid, sop_instance_uid, detail
+    FROM change_feed WHERE organization_id = :organization_id AND number > :after
+    ORDER BY number LIMIT :limit
 """)
 
 PUT_IN_QUARANTINE = Sql("""
-    INSERT INTO quarantine (organization_id, object_key, size, header_size, sha256, transfer_syntax_uid,
-        problems, known, door, peer, received_at_us, times_seen)
-    VALUES (:organization_id, :object_key, :size, :header_size, :sha256, :transfer_syntax_uid, :problems,
-        :known, :door, :peer, :now_us, 1)
+    INSERT INTO quarantine (organization_id, public_id, object_key, size, header_size, sha256,
+        transfer_syntax_uid, problems, known, door, peer, received_at_us, times_seen)
+    VALUES (:organization_id, :public_id, :object_key, :size, :header_size, :sha256, :transfer_syntax_uid,
+        :problems, :known, :door, :peer, :now_us, 1)
     ON CONFLICT (organization_id, object_key) WHERE state = 'waiting'
     DO UPDATE SET times_seen = quarantine.times_seen + 1, problems = excluded.problems,
         received_at_us = excluded.received_at_us
+    RETURNING times_seen
 """)
 
 LIST_QUARANTINE = Sql("""
-    SELECT id, object_key, size, header_size, sha256, transfer_syntax_uid, problems, known, door, peer,
-           received_at_us, times_seen, state, settled_at_us, settled_note
+    SELECT public_id, object_key, size, transfer_syntax_uid, problems, known, door, peer, received_at_us,
+           times_seen, state, settled_at_us, settled_note
     FROM quarantine WHERE organization_id = :organization_id AND state = :state AND id > :after
     ORDER BY id LIMIT :limit
+""")
+
+FIND_PLACE_IN_QUARANTINE = Sql("""
+    SELECT id FROM quarantine WHERE organization_id = :organization_id AND public_id = :public_id
 """)
 
 COUNT_QUARANTINE = Sql("""
@@ -307,15 +305,15 @@ COUNT_QUARANTINE = Sql("""
 """)
 
 FIND_IN_QUARANTINE = Sql("""
-    SELECT id, object_key, size, header_size, sha256, transfer_syntax_uid, problems, known, door, peer,
-           received_at_us, times_seen, state, settled_at_us, settled_note
-    FROM quarantine WHERE organization_id = :organization_id AND id = :id
+    SELECT public_id, object_key, size, transfer_syntax_uid, problems, known, door, peer, received_at_us,
+           times_seen, state, settled_at_us, settled_note
+    FROM quarantine WHERE organization_id = :organization_id AND public_id = :public_id
 """)
 
 SETTLE_QUARANTINE = Sql("""
     UPDATE quarantine SET state = :state, settled_at_us = :now_us, settled_note = :note
-    WHERE organization_id = :organization_id AND id = :id AND state = 'waiting'
-    RETURNING id
+    WHERE organization_id = :organization_id AND public_id = :public_id AND state = 'waiting'
+    RETURNING size
 """)
 
 # --- the orphan sweep ------------------------------------------------------------------------------------
@@ -333,6 +331,8 @@ UNMARK_FOR_SWEEP = Sql("""
 
 FORGET_OLD_MARKS = Sql("DELETE FROM sweep_mark WHERE marked_at_us < :before_us")
 
+# Advisory locks have 32-bit keys; organisations that share one would only wait for each other.
+_ORGANIZATION_KEY = "(:organization_id::bigint % 2147483647)::int"
 LOCK_OUT_SWEEP = Sql(f"SELECT pg_advisory_xact_lock_shared(731907, {_ORGANIZATION_KEY})", only="postgresql")
 LOCK_OUT_FILING = Sql(f"SELECT pg_advisory_xact_lock(731907, {_ORGANIZATION_KEY})", only="postgresql")
 """A sweep marks an organisation's victims only while nobody files its objects (``sweep.py``)."""

@@ -34,6 +34,7 @@ from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_instances
 from isocenter.features.archive.sweep import microseconds
 from isocenter.features.archive.transcoding import Transcoder
+from isocenter.features.archive.usage import Growth, advance
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.imaging.pixel_description import PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
 from isocenter.kit.clock import Clock
@@ -105,7 +106,7 @@ class Recompression:
         except (NotFound, PixelDataBroken, PixelDataUnsupported, WorkFailed):
             return  # gone meanwhile, or one of those that stay as they are
         switched = await self._database.write(
-            _switch, organization_id, row["id"], instance.object_key, entry, microseconds(self._clock.now())
+            _switch, organization_id, row["id"], instance, entry, microseconds(self._clock.now())
         )
         if switched:
             report.compressed += 1
@@ -170,12 +171,14 @@ def _find(organization_id: int, after: int) -> Work[list[Row]]:
     return list(rows)
 
 
-def _switch(organization_id: int, pk: int, before: str, entry: Entry, now_us: int) -> Work[bool]:
+def _switch(
+    organization_id: int, pk: int, before: StoredInstance, entry: Entry, now_us: int
+) -> Work[bool]:
     yield from refuse_swept(organization_id, [entry], now_us)
     rows = yield queries.SWITCH_OBJECT(
         organization_id=organization_id,
         id=pk,
-        before=before,
+        before=before.object_key,
         object_key=entry.stored.key,
         size=entry.stored.size,
         header_size=entry.stored.header_size,
@@ -185,4 +188,7 @@ def _switch(organization_id: int, pk: int, before: str, entry: Entry, now_us: in
         pixel_length=entry.pixel_length,
         frame_offsets=entry.frame_offsets,
     )
-    return bool(rows)
+    if not rows:
+        return False
+    yield from advance(organization_id, 0, Growth(bytes=entry.stored.size - before.size))
+    return True

@@ -91,6 +91,7 @@ study = sa.Table(
     sa.Index(None, "organization_id", "patient_pk"),
     sa.Index(None, "organization_id", "study_date"),
     sa.Index(None, "organization_id", "accession_number"),
+    sa.Index(None, "organization_id", "created_at_us"),
 )
 
 series = sa.Table(
@@ -201,6 +202,7 @@ quarantine = sa.Table(
     metadata,
     primary_key(),
     organization(),
+    sa.Column("public_id", Text, nullable=False),  # random: a number would count all organisations' entries
     sa.Column("object_key", Text, nullable=False),
     sa.Column("size", BigInt, nullable=False),
     sa.Column("header_size", BigInt, nullable=False),
@@ -223,20 +225,33 @@ quarantine = sa.Table(
         sqlite_where=sa.text("state = 'waiting'"),
         postgresql_where=sa.text("state = 'waiting'"),
     ),
+    sa.UniqueConstraint("public_id"),
     sa.Index(None, "object_key"),
+)
+
+archive_total = sa.Table(
+    "archive_total",
+    metadata,
+    organization(),
+    count("changes"),  # that were ever told in the feed: the number of the newest
+    count("objects"),  # that rows refer to: of any version, and waiting in quarantine
+    count("bytes"),
+    sa.PrimaryKeyConstraint("organization_id"),
 )
 
 change_feed = sa.Table(
     "change_feed",
     metadata,
-    primary_key(),
     organization(),
+    sa.Column("number", BigInt, nullable=False),
     instant("at_us"),
     sa.Column("kind", Text, nullable=False),
     text("study_instance_uid"),
     text("series_instance_uid"),
     text("sop_instance_uid"),
     sa.Column("detail", Text, nullable=False, server_default="{}"),
+    sa.PrimaryKeyConstraint("organization_id", "number"),
+    sqlite_with_rowid=False,  # one tree instead of a table and its index
 )
 
 series_thumbnail = sa.Table(  # a small picture of a series, kept until another instance stands for it

@@ -183,7 +183,7 @@ def _find_settled(organization_id: int, before_us: int) -> Work[tuple[int, int, 
     for change in changes:
         if change["at_us"] > before_us:
             break
-        up_to = change["id"]
+        up_to = change["number"]
         if change["series_instance_uid"]:
             series[change["study_instance_uid"], change["series_instance_uid"]] = None
     return after, up_to, list(series)

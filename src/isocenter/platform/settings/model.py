@@ -300,7 +300,7 @@ class Settings(BaseModel):
         60.0, HOUSEKEEPING, "Seconds without a change after which a series gets its thumbnail"
     )
     sweep_interval_s: Seconds = setting(
-        3600.0, HOUSEKEEPING, "Seconds between two sweeps for orphaned objects"
+        3600.0, HOUSEKEEPING, "Seconds between two rounds of retention and of the sweep for orphaned objects"
     )
     sweep_grace_s: Seconds = setting(
         86400.0, HOUSEKEEPING, "Age in seconds below which an object without an index entry is left alone"

@@ -38,9 +38,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("organization_id", "title", name=op.f("uq_ae_title_organization_id_title")),
     )
     op.create_table(
+        "archive_total",
+        sa.Column("organization_id", BigInt, autoincrement=False, nullable=False),
+        sa.Column("changes", BigInt, server_default="0", nullable=False),
+        sa.Column("objects", BigInt, server_default="0", nullable=False),
+        sa.Column("bytes", BigInt, server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_archive_total_organization_id_organization"),
+        ),
+        sa.PrimaryKeyConstraint("organization_id", name=op.f("pk_archive_total")),
+    )
+    op.create_table(
         "change_feed",
-        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
         sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("number", BigInt, nullable=False),
         sa.Column("at_us", BigInt, nullable=False),
         sa.Column("kind", Text, nullable=False),
         sa.Column("study_instance_uid", Text, server_default="", nullable=False),
@@ -50,7 +63,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organization.id"], name=op.f("fk_change_feed_organization_id_organization")
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_change_feed")),
+        sa.PrimaryKeyConstraint("organization_id", "number", name=op.f("pk_change_feed")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "patient",
@@ -95,6 +109,7 @@ def upgrade() -> None:
         "quarantine",
         sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
         sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("public_id", Text, nullable=False),
         sa.Column("object_key", Text, nullable=False),
         sa.Column("size", BigInt, nullable=False),
         sa.Column("header_size", BigInt, nullable=False),
@@ -113,6 +128,7 @@ def upgrade() -> None:
             ["organization_id"], ["organization.id"], name=op.f("fk_quarantine_organization_id_organization")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_quarantine_public_id")),
     )
     op.create_index(op.f("ix_quarantine_object_key"), "quarantine", ["object_key"], unique=False)
     op.create_index(
@@ -219,6 +235,12 @@ def upgrade() -> None:
         op.f("ix_study_organization_id_accession_number"),
         "study",
         ["organization_id", "accession_number"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_created_at_us"),
+        "study",
+        ["organization_id", "created_at_us"],
         unique=False,
     )
     op.create_index(
