@@ -440,6 +440,7 @@ class Server:
                 if report.made or report.failed:
                     log.info("Thumbnails made", made=report.made, without=report.failed)
 
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -171,9 +171,7 @@ def _find(organization_id: int, after: int) -> Work[list[Row]]:
     return list(rows)
 
 
-def _switch(
-    organization_id: int, pk: int, before: StoredInstance, entry: Entry, now_us: int
-) -> Work[bool]:
+def _switch(organization_id: int, pk: int, before: StoredInstance, entry: Entry, now_us: int) -> Work[bool]:
     yield from refuse_swept(organization_id, [entry], now_us)
     rows = yield queries.SWITCH_OBJECT(
         organization_id=organization_id,
