@@ -19,10 +19,12 @@ from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
+from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
@@ -104,6 +106,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             quarantine_router(archive.quarantine, gate),
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
+            destination_router(Destinations(archive.database, archive.clock), gate),
             audit_router(archive.database, gate, NoRecorder()),
             *account_routers(accounts, gate),
         ),
