@@ -19,12 +19,14 @@ from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.commitment_routes import commitment_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.accounts.associations import AssociationIdentities
@@ -238,11 +240,20 @@ class Server:
             trusted_proxies=settings.trusted_proxy_networks,
         )
         self._outgoing = outgoing_of(archive)
+        self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
             destination_router(self._outgoing.destinations, gate, archive.trail),
+            commitment_router(
+                self._commitments.ledger,
+                archive.database,
+                gate,
+                archive.trail,
+                nudge=self._commitments.nudge,
+                own_ae_title=settings.ae_title,
+            ),
             audit_router(archive.database, gate, archive.trail),
             *account_routers(
                 archive.accounts, gate, https=settings.public_url_or_default.startswith("https:")
@@ -269,6 +280,7 @@ class Server:
                 archive.ae_titles,
                 archive.clock,
                 self._outgoing,
+                self._commitments,
                 verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
                 recorder=archive.trail,
             ),
@@ -303,6 +315,7 @@ class Server:
             listener.close()
             raise
         await self._warn_of_sick_store()
+        self._commitments.start()
         if self._delivery is not None:
             self._delivery.start()
         self._tasks = [
@@ -317,6 +330,7 @@ class Server:
         for regular in self._tasks[1:]:
             regular.cancel()
         await asyncio.gather(self._dicom.shutdown(_FINISH_S), *self._tasks, return_exceptions=True)
+        await self._commitments.stop()
         await self._outgoing.close()
         if self._delivery is not None:
             await self._delivery.stop()

@@ -19,6 +19,7 @@ from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.commitment_routes import commitment_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
@@ -26,6 +27,7 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
@@ -42,6 +44,7 @@ _PLACES = {
     "key_id": "9",
     "organization_id": "9",
     "session_id": "9",
+    "commitment_id": "9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -107,6 +110,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
             destination_router(Destinations(archive.database, archive.clock), gate),
+            commitment_router(Ledger(archive.database, archive.clock), archive.database, gate),
             audit_router(archive.database, gate, NoRecorder()),
             *account_routers(accounts, gate),
         ),

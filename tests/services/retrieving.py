@@ -13,7 +13,7 @@ from typing import Any
 from isocenter.dicom.dataset import read_dataset
 from isocenter.dicom.sop_classes import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from isocenter.dimse.net.client import ClientAssociation, Proposal
-from isocenter.dimse.net.server import DimseServer
+from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.net.service import Answer, AssociationInfo
 from isocenter.dimse.protocol.messages import Response
 from isocenter.dimse.protocol.negotiation import SupportedSyntax, negotiate
@@ -23,7 +23,7 @@ from services.scp import ScpDoor, identifier
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
-from dimse_service import MemoryService, MemorySink, serving
+from dimse_service import MemoryService, MemorySink
 
 SR = "1.2.840.10008.5.1.4.1.1.88.11"
 FAILED_LIST = 0x00080058
@@ -102,9 +102,13 @@ class Receiver(MemoryService):
 
 
 @asynccontextmanager
-async def receiving(service: Any) -> AsyncIterator[DimseServer]:
-    async with serving(service, operations_max=64) as server:
+async def receiving(service: Any, port: int = 0) -> AsyncIterator[DimseServer]:
+    server = DimseServer(service, ServerSettings(operations_max=64))
+    await server.start("127.0.0.1", port)
+    try:
         yield server
+    finally:
+        await server.shutdown(5)
 
 
 @dataclass

@@ -15,12 +15,14 @@ from isocenter.dicom.element import Element
 from isocenter.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
 from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.server import DimseServer
+from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.ae_titles.destinations import Destination, Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.audit.trail import AuditTrail
+from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.platform.db import Database
 from services.archive import CT, ORGANIZATION, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
@@ -37,6 +39,7 @@ class ScpDoor:
     server: DimseServer
     trail: AuditTrail
     outgoing: Outgoing
+    commitments: CommitmentWorker
 
     @property
     def port(self) -> int:
@@ -186,6 +189,7 @@ async def scp_door(
         outgoing = Outgoing(
             Destinations(held.database, held.clock), OutgoingSettings(response_s=outgoing_response_s)
         )
+        commitments = commitment_worker(held.database, held.store, held.clock, outgoing)
         server = create_dicom_server(
             DicomServices(
                 searching(held.database),
@@ -193,6 +197,7 @@ async def scp_door(
                 ae_titles,
                 held.clock,
                 outgoing,
+                commitments,
                 verifier,
                 recorder=trail,
             ),
@@ -200,9 +205,10 @@ async def scp_door(
         )
         await server.start("127.0.0.1", 0)
         try:
-            yield ScpDoor(held, ae_titles, server, trail, outgoing)
+            yield ScpDoor(held, ae_titles, server, trail, outgoing, commitments)
         finally:
             await server.shutdown(10)
+            await commitments.stop()
             await outgoing.close()
             await ae_titles.close()
             await trail.close()

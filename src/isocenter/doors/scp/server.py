@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from isocenter.dicom import dictionary
 from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.protocol.limits import Limits
+from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.outgoing import Outgoing
 from isocenter.doors.scp.retrieving import Retriever
@@ -15,6 +16,7 @@ from isocenter.doors.scp.service import DicomService
 from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database
 from isocenter.platform.security import NoRecorder, Recorder
@@ -29,6 +31,7 @@ class DicomServices:
     ae_titles: AeTitles
     clock: Clock
     outgoing: Outgoing
+    commitments: CommitmentWorker
     verifier: IdentityVerifier | None = None
     recorder: Recorder = field(default_factory=NoRecorder)
 
@@ -75,6 +78,7 @@ def create_dicom_server(
         verifier=services.verifier,
         witness=witness,
         retriever=retriever,
+        committing=Committing(services.commitments, services.ae_titles.admission, witness),
     )
     return DimseServer(
         service,

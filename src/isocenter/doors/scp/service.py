@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from isocenter.dicom.sop_classes import STORAGE_COMMITMENT_PUSH_MODEL
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.net.service import (
     Accept,
     Answer,
     AssociationInfo,
+    NAnswer,
     Outcome,
     Peer,
     PendingAnswer,
@@ -20,13 +22,21 @@ from isocenter.dimse.net.service import (
     SubOperations,
 )
 from isocenter.dimse.protocol import rejections, statuses
-from isocenter.dimse.protocol.messages import CFindRequest, CGetRequest, CMoveRequest, CStoreRequest
+from isocenter.dimse.protocol.messages import (
+    CFindRequest,
+    CGetRequest,
+    CMoveRequest,
+    CStoreRequest,
+    NActionRequest,
+    NEventReportRequest,
+)
 from isocenter.dimse.protocol.pdu import AssociateRequest
 from isocenter.dimse.protocol.user_information import (
     AsynchronousOperationsWindow,
     UserIdentity,
     UserIdentityType,
 )
+from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.contexts import (
     FIND_SOP_CLASSES,
     asks_for_combined_datetime,
@@ -65,11 +75,13 @@ class _Door:
     accept_unknown_sop_classes: bool
     witness: AssociationWitness
     retriever: Retriever
+    committing: Committing
     verifier: IdentityVerifier | None = None
 
 
 class DicomService(_Door):
-    """Verification, Storage and Query/Retrieve as SCP; implements ``dimse.net.service.Service``."""
+    """Verification, Storage, Query/Retrieve and Storage Commitment as SCP; implements
+    ``dimse.net.service.Service``."""
 
     __slots__ = ()
 
@@ -213,6 +225,20 @@ class DicomService(_Door):
         send: SendSubOperation,
     ) -> AsyncIterator[SubOperations]:
         return self.retriever.get(association, request, identifier, transfer_syntax_uid, cancelled, send)
+
+    async def n_action(
+        self, association: AssociationInfo, request: NActionRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.requested_sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
+            return await self.committing.n_action(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
+
+    async def n_event_report(
+        self, association: AssociationInfo, request: NEventReportRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.affected_sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
+            return await self.committing.n_event_report(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
 
 
 def _caller(request: AssociateRequest, peer: Peer) -> Caller:
