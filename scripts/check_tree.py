@@ -42,6 +42,7 @@ ACROSS = {
     "src/isocenter/features/accounts/organizations.py": "operators make and list them",
     "src/isocenter/features/accounts/sessions.py": "a refresh token says itself whose it is",
     "src/isocenter/features/audit/reading.py": "the trail of each is delivered and verified in turn",
+    "src/isocenter/features/availability/notices.py": "which notices are due, of all organisations",
     "src/isocenter/features/commitment/ledger.py": "which reports are due, of all organisations",
     "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",
     "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",

@@ -27,6 +27,7 @@ from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.scp.committing import commitment_worker
+from isocenter.doors.scp.notifying import availability_notifier
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.accounts.associations import AssociationIdentities
@@ -241,11 +242,14 @@ class Server:
         )
         self._outgoing = outgoing_of(archive)
         self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
+        self._availability = availability_notifier(
+            archive.database, archive.clock, self._outgoing, archive.trail
+        )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
-            destination_router(self._outgoing.destinations, gate, archive.trail),
+            destination_router(self._outgoing.destinations, self._availability.notices, gate, archive.trail),
             commitment_router(
                 self._commitments.ledger,
                 archive.database,
@@ -316,6 +320,7 @@ class Server:
             raise
         await self._warn_of_sick_store()
         self._commitments.start()
+        self._availability.start()
         if self._delivery is not None:
             self._delivery.start()
         self._tasks = [
@@ -330,6 +335,7 @@ class Server:
         for regular in self._tasks[1:]:
             regular.cancel()
         await asyncio.gather(self._dicom.shutdown(_FINISH_S), *self._tasks, return_exceptions=True)
+        await self._availability.stop()
         await self._commitments.stop()
         await self._outgoing.close()
         if self._delivery is not None:

@@ -18,6 +18,7 @@ from isocenter.doors.http.application import create_app
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.ae_titles.destinations import Destination, Destinations
+from isocenter.features.availability.notices import Notices
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import InvalidInput, NotFound
 from services.archive import TestArchive, fresh_url, opened
@@ -106,8 +107,9 @@ async def test_what_is_no_destination(destinations: Destinations, wrong: dict[st
 
 async def test_over_http(archive: TestArchive, destinations: Destinations) -> None:
     gate = open_gate()
+    notices = Notices(archive.database, archive.clock)
     services = HttpServices(archive.database, archive.store, archive.ingest, gate)
-    app = create_app(services, routers=(destination_router(destinations, gate),))
+    app = create_app(services, routers=(destination_router(destinations, notices, gate),))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://isocenter/api/v1") as api:
         wanted = {"address": "10.0.0.9", "port": 104, "transfer_syntaxes": [JPEG]}
@@ -123,6 +125,7 @@ async def test_over_http(archive: TestArchive, destinations: Destinations) -> No
         ):
             refused = await api.put("/destinations/PACS", json=wanted | wrong)
             assert (refused.status_code, refused.json()["code"]) == (400, code), refused.text
+        assert (await api.get("/destinations/notices")).json() == {"notices": []}
         assert (await api.delete("/destinations/PACS%201")).json() == {"removed": 1}
         gone = await api.delete("/destinations/PACS%201")
         assert (gone.status_code, gone.json()["code"]) == (404, "no-such-destination")

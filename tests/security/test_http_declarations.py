@@ -27,6 +27,7 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.availability.notices import Notices
 from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
@@ -109,7 +110,9 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             quarantine_router(archive.quarantine, gate),
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
-            destination_router(Destinations(archive.database, archive.clock), gate),
+            destination_router(
+                Destinations(archive.database, archive.clock), Notices(archive.database, archive.clock), gate
+            ),
             commitment_router(Ledger(archive.database, archive.clock), archive.database, gate),
             audit_router(archive.database, gate, NoRecorder()),
             *account_routers(accounts, gate),

@@ -9,13 +9,14 @@ import orjson
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import organization_named, with_database
+from isocenter.cli.opened import moment, organization_named, with_database
 from isocenter.cli.witness import operator, witnessed
 from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.features.ae_titles.destinations import Destination, Destinations
+    from isocenter.features.availability.notices import Notice
     from isocenter.platform.db import Database
 
 app = typer.Typer(
@@ -118,6 +119,36 @@ def list_(loaded: LoadedSettings, org: Organization = "", as_json: Json = False)
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
         typer.echo("\n".join(told(found) or ["There is none. Add one with: isocenter ae destination add"]))
+
+
+@app.command()
+@with_settings
+def notices(
+    loaded: LoadedSettings,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")] = 50,
+    org: Organization = "",
+    as_json: Json = False,
+) -> None:
+    """Show the studies that destinations were told of, and those that wait. With --json a list, stable."""
+
+    async def run(database: Database) -> list[Notice]:
+        from isocenter.features.availability.notices import Notices
+        from isocenter.kit.clock import SystemClock
+
+        organization_id = await organization_named(database, org)
+        return await Notices(database, SystemClock()).find(organization_id, limit=limit)
+
+    found = with_database(loaded, run)
+    if as_json:
+        typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        return
+    lines = [
+        f"{moment(one.changed_at_us)}  {one.state:8}  {one.ae_title:16}  {one.study_instance_uid}  "
+        f"{one.last_error}".rstrip()
+        for one in found
+    ]
+    typer.echo("\n".join(lines or ["There is none."]))
 
 
 def destinations(database: Database) -> Destinations:

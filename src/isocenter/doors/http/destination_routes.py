@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.doors.http.gate import Gate
@@ -17,6 +17,7 @@ from isocenter.features.ae_titles.destinations import (
     Destination,
     Destinations,
 )
+from isocenter.features.availability.notices import Notice, Notices, NoticeState
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 Title = Annotated[str, Path(max_length=64)]
@@ -47,11 +48,31 @@ class DestinationsModel(BaseModel):
     destinations: list[DestinationModel]
 
 
+class NoticeModel(BaseModel):
+    """A study that is told to a destination, or was. ``due_at`` null: nothing is left to do."""
+
+    id: int
+    ae_title: str
+    study_instance_uid: str
+    state: NoticeState
+    due_at: datetime | None
+    attempts: int
+    last_error: str
+    changed_at: datetime
+    told_at: datetime | None
+
+
+class NoticesModel(BaseModel):
+    notices: list[NoticeModel]
+
+
 class DestinationRemoved(BaseModel):
     removed: int
 
 
-def destination_router(destinations: Destinations, gate: Gate, recorder: Recorder | None = None) -> APIRouter:
+def destination_router(
+    destinations: Destinations, notices: Notices, gate: Gate, recorder: Recorder | None = None
+) -> APIRouter:
     """The routes over the subject's own list."""
     router = APIRouter(prefix="/api/v1/destinations", tags=["ae-titles"])
     witness = Witness(recorder or NoRecorder(), "ae-title")
@@ -63,6 +84,19 @@ def destination_router(destinations: Destinations, gate: Gate, recorder: Recorde
             told["what"] = "destinations"
             found = await destinations.all(subject.organization_id)
             return DestinationsModel(destinations=[destination_model(one) for one in found])
+
+    @router.get("/notices")
+    async def list_notices(
+        request: Request,
+        *,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        subject: Subject = reads,
+    ) -> NoticesModel:
+        """Studies whose availability is told, the latest first."""
+        async with witness.of(request, Action.READ) as told:
+            told["what"] = "notices"
+            found = await notices.find(subject.organization_id, limit=limit)
+            return NoticesModel(notices=[notice_model(one) for one in found])
 
     @router.put("/{title}")
     async def put(
@@ -83,6 +117,20 @@ def destination_router(destinations: Destinations, gate: Gate, recorder: Recorde
             return DestinationRemoved(removed=1)
 
     return router
+
+
+def notice_model(one: Notice) -> NoticeModel:
+    return NoticeModel(
+        id=one.id,
+        ae_title=one.ae_title,
+        study_instance_uid=one.study_instance_uid,
+        state=one.state,
+        due_at=None if one.due_at_us is None else instant(one.due_at_us),
+        attempts=one.attempts,
+        last_error=one.last_error,
+        changed_at=instant(one.changed_at_us),
+        told_at=None if one.told_at_us is None else instant(one.told_at_us),
+    )
 
 
 def destination_model(one: Destination) -> DestinationModel:
