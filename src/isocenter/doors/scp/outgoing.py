@@ -16,6 +16,8 @@ from isocenter.kit.errors import IsocenterError, NotFound, Unavailable
 
 CalledTls = Callable[[], ssl.SSLContext]
 
+_ASSOCIATION_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class OutgoingSettings:
@@ -62,6 +64,7 @@ class Outgoing:
             calling_ae_title or self.ae_title,
             tls=tls,
             tls_name=destination.tls_name,
+            association_s=min(_ASSOCIATION_S, self._settings.response_s),
             response_s=self._settings.response_s,
             associations_max=destination.associations_max,
             operations_max=self._settings.operations_max,

@@ -107,6 +107,7 @@ async def _open(key: _Key) -> ClientAssociation:
         roles=key.roles,
         extended_negotiations=key.extended,
         operations_max=peer.operations_max,
+        performed_max=peer.operations_max,
         connect_s=peer.connect_s,
         association_s=peer.association_s,
         response_s=peer.response_s,

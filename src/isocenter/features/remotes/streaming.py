@@ -25,8 +25,9 @@ from isocenter.kit.errors import IsocenterError
 ATTEMPTS_MAX = 4
 _FIRST_PAUSE_S = 1.0
 _PAUSE_MAX_S = 30.0
-_UNANSWERED_MAX = 3
-"""So many objects in a row that ended with a silent or broken peer mean that it is not the objects."""
+_BROKEN_MAX = 3
+"""So many objects in a row that ended with a broken association mean that it is not the objects. A peer that
+says nothing for as long as it is given, as often as an object is tried, is given up at once."""
 
 
 class SendOutcome(StrEnum):
@@ -206,7 +207,8 @@ class Sender:
             self._unanswered = 0
             return
         self._unanswered += 1
-        if self._unanswered >= _UNANSWERED_MAX and self.stopped is None:
+        given_up = isinstance(error, DimseTimeout) or self._unanswered >= _BROKEN_MAX
+        if given_up and self.stopped is None:
             self.stopped = error
 
 
