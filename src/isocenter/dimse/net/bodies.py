@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +25,7 @@ class FileBody:
 Body = Buffer | Sequence[Buffer] | FileBody | AsyncIterable[Buffer]
 
 
-async def chunks(body: Body) -> AsyncIterator[tuple[Buffer, bool]]:
+async def chunks(body: Body) -> AsyncGenerator[tuple[Buffer, bool], None]:
     """Yields (chunk, whether it is the last one); at least one."""
     if isinstance(body, bytes | bytearray | memoryview):
         yield body, True

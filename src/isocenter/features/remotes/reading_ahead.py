@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import aclosing
 from itertools import islice
 
 from isocenter.dimse.net.bodies import Body, chunks
@@ -22,7 +23,7 @@ class ReadAhead:
     def __init__(self, *, objects_max: int = OBJECTS_MAX, bytes_max: int = BYTES_MAX) -> None:
         self._objects_max = objects_max
         self._bytes_max = bytes_max
-        self._reading: dict[int, asyncio.Task[bytes]] = {}
+        self._reading: dict[int, asyncio.Task[Body]] = {}
         self._bytes = 0
 
     def expect(self, objects: Iterable[OutgoingObject]) -> None:
@@ -51,9 +52,17 @@ class ReadAhead:
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _read(one: OutgoingObject) -> bytes:
+async def _read(one: OutgoingObject) -> Body:
+    """All of it; what turns out to be larger than it said is begun anew, and streams."""
     body = one.body()
     if isinstance(body, bytes):
         return body
-    pieces = [bytes(piece) async for piece, _ in chunks(body)]
+    pieces: list[bytes] = []
+    total = 0
+    async with aclosing(chunks(body)) as read:
+        async for piece, _ in read:
+            pieces.append(bytes(piece))
+            total += len(piece)
+            if total > SMALL_BYTES_MAX:
+                return one.body()
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
