@@ -14,6 +14,8 @@ BENCHES = {
     "encryption": "C-STORE with encryption at rest on against off",
     "stow": "STOW-RS, 20 objects a request, against Orthanc",
     "search": "C-FIND and QIDO-RS by PatientID over 22,110 objects, against Orthanc",
+    "cmove": "C-MOVE of studies of 500 slices of 525 KB to DCMTK's storescp, against Orthanc",
+    "cget": "C-GET of the same by DCMTK's getscu, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",
