@@ -308,6 +308,37 @@ async def test_ten_moves_of_500_objects_keep_order_and_counts(tmp_path: Path) ->
             _check_pending(answer.pending, 500)
 
 
+async def test_a_short_move_does_not_wait_for_the_end_of_a_long_one(tmp_path: Path) -> None:
+    """Over the only association that the receiver allows: they take turns."""
+    async with scp_door(tmp_path) as door:
+        long, short = images(200, study=1), images(5, study=2)
+        await door.archive.send(*long)
+        await door.archive.send(*short)
+        receiver, gate = Receiver(), Gate()
+        finishing = receiver.on_finish
+
+        async def first_waits(sink: Any) -> None:
+            if not gate.opened.is_set():
+                await gate.wait()
+            await finishing(sink)
+
+        receiver.on_finish = first_waits
+        async with receiving(receiver) as server:
+            await door.destination("STORE", server.port, associations_max=1)
+            one = asyncio.create_task(move(door, "STORE", t0020000D=b"1.5.1\0"))
+            await gate.reached.wait()
+            other = asyncio.create_task(move(door, "STORE", t0020000D=b"1.5.2\0"))
+            async with asyncio.timeout(20):
+                while not door.outgoing.remotes._pool._peers["127.0.0.1", server.port, "STORE"].waiters:
+                    await door.archive.one("SELECT 1")
+            gate.opened.set()
+            assert (await other).counts == (0, 5, 0, 0)
+            assert (await one).counts == (0, 200, 0, 0)
+        assert receiver.most_associations == 1
+        assert receiver.uids.index(short[-1].sop) < 40
+        assert [uid for uid in receiver.uids if uid.startswith("1.5.1.")] == sops(*long)
+
+
 def _check_pending(pending: list[Any], total: int) -> None:
     """Counts add up, and never go back; the first says that nothing is done yet."""
     assert pending[0].remaining_sub_operations == total

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dimse_service import CT, EXPLICIT, MemoryService, associate, on_both_loops, serving
 
+from isocenter.dimse.net.bodies import chunks
 from isocenter.dimse.net.client import ClientAssociation, Proposal
 from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTimeout
 from isocenter.dimse.net.service import AskPeer, AssociationInfo, NAnswer
@@ -152,6 +153,23 @@ async def test_an_object_that_takes_long_to_send_is_no_silence_of_the_peer() -> 
         with pytest.raises(DimseTimeout, match="said nothing"):
             await association.store(CT, "1.2.4", EXPLICIT, slow())
         never.set()
+
+
+async def test_a_large_object_in_memory_goes_in_parts_and_each_that_is_taken_is_a_sign_of_life() -> None:
+    content = bytes(range(256)) * (10 << 12) + b"the end"
+    service = MemoryService()
+    async with serving(service) as server, await associate(server, contexts=CONTEXTS) as association:
+        await association.store(CT, "1.2.3", EXPLICIT, content)
+        await association.store(CT, "1.2.4", EXPLICIT, content[: 1 << 20])
+        await association.store(CT, "1.2.5", EXPLICIT, b"")
+        connection = association._connection
+        connection._active_at_s = 0
+        connection.pause_writing()
+        connection.resume_writing()
+        assert connection._active_at_s > 0
+    assert [stored.data for stored in service.stored] == [content, content[: 1 << 20], b""]
+    assert [len(piece) for piece, _ in [one async for one in chunks(content)]] == [1 << 20] * 10 + [7]
+    assert [one async for one in chunks(b"")] == [(b"", True)]
 
 
 on_both_loops(globals())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.dimse.net.bodies import Body, chunks
+from isocenter.dimse.net.bodies import CHUNK_BYTES, Body, chunks
 from isocenter.dimse.net.connection import Connection
 from isocenter.dimse.net.errors import AssociationAborted
 from isocenter.dimse.net.invoker import Invoker
@@ -15,9 +15,10 @@ async def send_store(
 ) -> Response:
     """The response, whatever its status. Raises AssociationAborted, DimseTimeout.
 
-    When ``body`` itself fails half-way, the association is aborted, since a message cannot be taken back.
+    What is large goes in parts, so that a peer which takes long is seen to take them. When ``body`` itself
+    fails half-way, the association is aborted, since a message cannot be taken back.
     """
-    if isinstance(body, bytes | bytearray | memoryview):
+    if isinstance(body, bytes | bytearray | memoryview) and len(body) <= CHUNK_BYTES:
         response, _ = await invoker.single(context_id, request, body)
         return response
     exchange = await invoker.open(context_id)
