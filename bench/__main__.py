@@ -18,6 +18,8 @@ BENCHES = {
     "series_metadata": "WADO-RS metadata of 100 and 600 instances, against Orthanc",
     "rendered": "WADO-RS rendered 512 x 512 slices as JPEG, against Orthanc",
     "search": "C-FIND and QIDO-RS by PatientID, QIDO-RS of a series, over 23,110 objects, against Orthanc",
+    "cmove": "C-MOVE of studies of 500 slices of 525 KB to DCMTK's storescp, against Orthanc",
+    "cget": "C-GET of the same by DCMTK's getscu, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",

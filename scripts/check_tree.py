@@ -43,6 +43,8 @@ ACROSS = {
     "src/isocenter/features/accounts/passkey_checks.py": "a passkey says itself whose it is",
     "src/isocenter/features/accounts/sessions.py": "a refresh token says itself whose it is",
     "src/isocenter/features/audit/reading.py": "the trail of each is delivered and verified in turn",
+    "src/isocenter/features/availability/notices.py": "which notices are due, of all organisations",
+    "src/isocenter/features/commitment/ledger.py": "which reports are due, of all organisations",
     "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",
     "src/isocenter/features/archive/recompressing.py": "which organisations there are",
     "src/isocenter/features/archive/holdings.py": "the operator sees how full each one's quota is",
@@ -50,6 +52,7 @@ ACROSS = {
     "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",
     "src/isocenter/features/archive/thumbnails.py": "which organisations there are",
     "src/isocenter/features/ae_titles/service.py": "a title's place must not be another organisation's",
+    "src/isocenter/features/ae_titles/destinations.py": "which organisations have somebody told of studies",
     "src/isocenter/features/ae_titles/admission.py": "whose a caller is has to be found out",
     "src/isocenter/cli/opened.py": "a command names its organisation by its short name",
 }

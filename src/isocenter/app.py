@@ -19,16 +19,22 @@ from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.commitment_routes import commitment_router
+from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.scp.committing import commitment_worker
+from isocenter.doors.scp.notifying import availability_notifier
+from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.accounts.associations import AssociationIdentities
 from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
+from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
@@ -61,7 +67,14 @@ from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.open import open_store
 from isocenter.platform.telemetry import get_logger
-from isocenter.platform.tls import DicomProfile, TlsEndpoint, TlsFiles, dicom_profile, https_profile
+from isocenter.platform.tls import (
+    CallingTls,
+    DicomProfile,
+    TlsEndpoint,
+    TlsFiles,
+    dicom_profile,
+    https_profile,
+)
 from isocenter.platform.workers.pool import WorkerLimits, WorkerPool
 
 DEFAULT_ORGANIZATION = 1
@@ -285,10 +298,24 @@ class Server:
             images=archive.images,
             thumbnails=archive.thumbnails,
         )
+        self._outgoing = outgoing_of(archive)
+        self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
+        self._availability = availability_notifier(
+            archive.database, archive.clock, self._outgoing, archive.trail
+        )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
+            destination_router(self._outgoing.destinations, self._availability.notices, gate, archive.trail),
+            commitment_router(
+                self._commitments.ledger,
+                archive.database,
+                gate,
+                archive.trail,
+                nudge=self._commitments.nudge,
+                own_ae_title=settings.ae_title,
+            ),
             audit_router(archive.database, gate, archive.trail),
             *account_routers(
                 archive.accounts,
@@ -317,6 +344,8 @@ class Server:
                 archive.ingest,
                 archive.ae_titles,
                 archive.clock,
+                self._outgoing,
+                self._commitments,
                 verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
                 recorder=archive.trail,
             ),
@@ -326,6 +355,7 @@ class Server:
                 artim_s=settings.dimse_artim_timeout_s,
                 idle_s=settings.dimse_idle_timeout_s,
                 associations_max=settings.dimse_max_associations,
+                move_associations=settings.dimse_move_associations,
                 accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
             ),
             tls=dicom_tls.context if dicom_tls else None,
@@ -357,6 +387,8 @@ class Server:
             listener.close()
             raise
         await self._warn_of_sick_store()
+        self._commitments.start()
+        self._availability.start()
         if self._delivery is not None:
             self._delivery.start()
         self._tasks = [
@@ -373,6 +405,9 @@ class Server:
         for regular in self._tasks[1:]:
             regular.cancel()
         await asyncio.gather(self._dicom.shutdown(_FINISH_S), *self._tasks, return_exceptions=True)
+        await self._availability.stop()
+        await self._commitments.stop()
+        await self._outgoing.close()
         if self._delivery is not None:
             await self._delivery.stop()
 
@@ -458,6 +493,23 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def outgoing_of(archive: Archive) -> Outgoing:
+    """How the archive's organisations call their destinations; close it."""
+    settings = archive.settings
+    files = settings.dicom_tls_files
+    tls = CallingTls(
+        dicom_profile(DicomProfile(settings.dicom_tls_profile)),
+        authorities=settings.dicom_tls_peers_ca_file,
+        certificate=files[0] if files else None,
+        key=files[1] if files else None,
+    )
+    return Outgoing(
+        Destinations(archive.database, archive.clock),
+        OutgoingSettings(settings.ae_title, settings.dimse_response_timeout_s),
+        tls=tls.context,
+    )
 
 
 def _identities(archive: Archive) -> AssociationIdentities:

@@ -127,7 +127,7 @@ async def test_what_was_granted_is_asked_again(titles: AeTitles) -> None:
     grant = await titles.admission.admit(Caller("CT1", "10.0.0.5"), "ISOCENTER")
     assert grant is not None and grant.services == {AeService.STORE, AeService.FIND}
     assert await titles.admission.upholds(grant, AeService.FIND)
-    assert not await titles.admission.upholds(grant, AeService.RETRIEVE)
+    assert not await titles.admission.upholds(grant, AeService.MOVE)
     await titles.register(THEIRS, "CT1", services=["store"])
     assert not await titles.admission.upholds(grant, AeService.FIND)
     await titles.register(OURS, "CT1", host="10.0.0.5", by_operator=True)  # narrower, of somebody else

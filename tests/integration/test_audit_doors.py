@@ -10,14 +10,16 @@ import orjson
 import pytest
 
 from isocenter.dimse.net.errors import AssociationRejected
+from isocenter.features.audit.dicom_messages import dicom_message
 from isocenter.features.audit.entries import Entry
 from isocenter.features.audit.reading import Filter, all_entries
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.audit.verifying import verify
 from isocenter.platform.db import Database
-from services.archive import ORGANIZATION, Image, fresh_url
+from services.archive import CT, ORGANIZATION, Image, fresh_url
 from services.dicomweb import HttpServer, http_server
-from services.scp import ScpDoor, scp_door
+from services.retrieving import SR, Receiver, get, images, move, receiving
+from services.scp import EXPLICIT, ScpDoor, scp_door
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -155,3 +157,57 @@ async def test_refused_associations(door: ScpDoor) -> None:
         ),
         (("access", "denied", "association", "NOT-US", {"reason": "called-ae-title-not-ours"}), "SCANNER"),
     ]
+
+
+async def test_a_retrieval_tells_each_study_once_and_to_whom(door: ScpDoor) -> None:
+    await door.archive.send(*images(2, study=1), *images(1, study=2, sop_class=SR, modality="SR"))
+    receiver = Receiver({CT: (EXPLICIT,)}, statuses={"1.5.1.1.2": 0xA900})
+    async with receiving(receiver) as server:
+        await door.destination("STORE", server.port)
+        await move(door, "STORE", calling="SCANNER", t0020000D=b"1.5.1\\1.5.2")
+        await move(door, "STORE", calling="SCANNER", t0020000D=b"1.5.9\0")
+    await move(door, "NOBODY", calling="SCANNER", t0020000D=b"1.5.1\0")
+    await move(door, "STORE", calling="SCANNER")
+    await get(door, Receiver(), calling="SCANNER", t0020000D=b"1.5.1\0")
+    entries = await recorded(door.trail, door.archive.database)
+    there = {"part": "objects", "destination": "STORE", "destination_host": "127.0.0.1"}
+    nothing: dict[str, Any] = {"objects": 0, "level": "study"}
+    assert [told(entry) for entry in entries] == [
+        ("read", "success", "study", "1.5.1", {**there, "objects": 1, "failed": 1}),
+        ("read", "failed", "study", "1.5.2", {**there, "failed": 1}),
+        ("read", "success", "study", "", {**there, **nothing, "StudyInstanceUID": "1.5.9"}),
+        (
+            "read",
+            "failed",
+            "study",
+            "",
+            {
+                **nothing,
+                "part": "objects",
+                "destination": "NOBODY",
+                "destination_host": "",
+                "StudyInstanceUID": "1.5.1",
+                "reason": "unknown to this organisation",
+            },
+        ),
+        (
+            "read",
+            "failed",
+            "study",
+            "",
+            {
+                "part": "objects",
+                "objects": 0,
+                "destination": "STORE",
+                "destination_host": "",
+                "reason": "no Study Instance UID",
+            },
+        ),
+        ("read", "success", "study", "1.5.1", {"part": "objects", "objects": 2}),
+    ]
+    transferred, failed = (dicom_message(entry, "ISOCENTER").decode() for entry in entries[:2])
+    assert "DICOM Instances Transferred" in transferred and "DICOM Instances Transferred" in failed
+    assert transferred.count("Destination Role ID") == 1
+    assert 'UserID="STORE" UserIsRequestor="false" NetworkAccessPointID="127.0.0.1"' in transferred
+    got = dicom_message(entries[-1], "ISOCENTER").decode()
+    assert got.count("Destination Role ID") == 1 and 'UserID="SCANNER"' in got

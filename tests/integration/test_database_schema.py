@@ -16,6 +16,8 @@ from isocenter.features.accounts import tables as account_tables
 from isocenter.features.ae_titles import tables as ae_title_tables
 from isocenter.features.archive import tables as archive_tables
 from isocenter.features.audit import tables as audit_tables
+from isocenter.features.availability import tables as availability_tables
+from isocenter.features.commitment import tables as commitment_tables
 from isocenter.features.encryption import tables as encryption_tables
 from isocenter.platform.db.types import metadata
 from services.archive import fresh_url
@@ -25,6 +27,8 @@ assert (
     is ae_title_tables.metadata
     is archive_tables.metadata
     is audit_tables.metadata
+    is availability_tables.metadata
+    is commitment_tables.metadata
     is encryption_tables.metadata
     is metadata
 )  # imported: so they are declared

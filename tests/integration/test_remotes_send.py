@@ -23,7 +23,7 @@ from isocenter.dimse.protocol import rejections
 from isocenter.dimse.protocol.negotiation import SupportedSyntax, negotiate
 from isocenter.features.remotes.outgoing import OutgoingObject
 from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.sending import SendObjects, SendOutcome, Sent
+from isocenter.features.remotes.sending import SendObjects, SendOutcome, SendPolicy, Sent
 from isocenter.kit.errors import InternalError
 from services.archive import CT, EXPLICIT
 from services.series import new_series
@@ -97,9 +97,8 @@ async def sent_to(
     port = server if isinstance(server, int) else server.port
     told: list[Sent] = []
     async with Remotes(associations_max=associations) as remotes:
-        sending = SendObjects(
-            remotes, peer_at(port, **peer), associations=associations, pause=pauses or Pauses()
-        )
+        policy = SendPolicy(pause=pauses or Pauses())
+        sending = SendObjects(remotes, peer_at(port, **peer), associations=associations, policy=policy)
         await sending.run(objects, told.append)
     assert {sent.object.sop_instance_uid for sent in told} == {one.sop_instance_uid for one in objects}
     assert len(told) == len(objects)

@@ -11,7 +11,7 @@ import pytest
 
 from isocenter.dicom.dataset import read_dataset, write_dataset
 from isocenter.dicom.element import Element
-from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
+from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND, STUDY_ROOT_FIND
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation
@@ -136,6 +136,16 @@ async def test_patients_in_patient_root_only(door: ScpDoor) -> None:
     with pytest.raises(DimseFailure) as caught:
         await door.find("PATIENT", STUDY_ROOT_FIND, t00100010=b"DOE*")
     assert caught.value.status == 0xA900 and caught.value.offending_elements == (0x00080052,)
+
+
+async def test_the_retired_model_has_two_levels(door: ScpDoor) -> None:
+    patients = await door.find("PATIENT", PATIENT_STUDY_ONLY_FIND, t00100010=b"DOE*")
+    assert sorted(one[0x00100020] for one in patients) == [b"P1", b"P2"]
+    assert studies(await door.find("STUDY", PATIENT_STUDY_ONLY_FIND, t00100020=b"P1")) == ["1", "5"]
+    with pytest.raises(DimseFailure) as caught:
+        await door.find("SERIES", PATIENT_STUDY_ONLY_FIND, t0020000D=b"1.9.1")
+    assert caught.value.status == 0xA900
+    assert caught.value.comment == "Query/Retrieve Level is not PATIENT or STUDY"
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, "1.2.840.10008.1.2.2"])

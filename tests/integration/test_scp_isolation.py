@@ -6,17 +6,25 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from isocenter.dicom.dataset import read_dataset
-from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, VERIFICATION
+from isocenter.dicom.sop_classes import (
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 from isocenter.dimse.net.client import ClientAssociation, Proposal
 from isocenter.dimse.net.errors import AssociationRejected, ContextNotAccepted, DimseFailure
 from isocenter.dimse.protocol.pdu import ContextResult
 from isocenter.dimse.protocol.user_information import UserIdentity, UserIdentityType
 from isocenter.platform.security import Permission, Subject, SubjectKind
 from services.archive import CT, Image, fresh_url
+from services.retrieving import Receiver, get, move, receiving
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door, store_status
 
 OURS, THEIRS = 1, 7
@@ -100,6 +108,39 @@ async def test_the_same_uids_live_in_two_organisations(door: ScpDoor) -> None:
     assert (len(ours["image"]), len(theirs["image"])) == (1, 2)
     assert ours["only theirs"] == ours["nowhere"] == [], "what is theirs is not there"
     assert theirs["only theirs"] == [b"THEIRS^ANN"]
+
+
+async def test_nobody_retrieves_what_is_anothers_nor_to_where_another_sends(door: ScpDoor) -> None:
+    await store(door, "OURS", OUR_IMAGE)
+    await store(door, "THEIRS", THEIR_IMAGE, SECOND, ONLY_THEIRS)
+    ours, theirs = Receiver(), Receiver()
+    patient = {"model_uid": PATIENT_ROOT_MOVE, "level": "PATIENT", "t00100020": b"P1"}
+    asked: list[dict[str, Any]] = [
+        {"t0020000D": b"1.2.3.1\0"},
+        {"t0020000D": b"1.7.1\0"},
+        {"level": "SERIES", "t0020000E": b"1.2.3.1.1\0"},
+        {"level": "IMAGE", "t00080018": b"1.2.3.1.1.2\\1.2.3.1.1.1\\1.7.1.1.1"},
+        patient,
+    ]
+    async with receiving(ours) as our_server, receiving(theirs) as their_server:
+        await door.destination("STORE", our_server.port, to=OURS)
+        await door.destination("STORE", their_server.port, to=THEIRS)
+        await door.destination("ONLYTHEIRS", their_server.port, to=THEIRS)
+        moved = [(await move(door, "STORE", calling="OURS", **one)).counts for one in asked]
+        assert moved == [(0, 1, 0, 0), (0, 0, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0)]
+        said = await move(door, "ONLYTHEIRS", calling="OURS", t0020000D=b"1.2.3.1\0")
+        nowhere = await move(door, "NOWHERE", calling="OURS", t0020000D=b"1.2.3.1\0")
+        assert said.final == nowhere.final and said.final.status == 0xA801
+        assert theirs.requests == []
+        assert (await move(door, "STORE", calling="THEIRS", t0020000D=b"1.2.3.1\0")).counts == (0, 2, 0, 0)
+    assert {stored.data for stored in ours.stored} == {OUR_IMAGE.data_set}
+    assert {stored.data for stored in theirs.stored} == {THEIR_IMAGE.data_set, SECOND.data_set}
+
+    got = Receiver()
+    patient["model_uid"] = PATIENT_ROOT_GET
+    counts = [(await get(door, got, calling="OURS", **one)).counts for one in asked]
+    assert counts == [(0, 1, 0, 0), (0, 0, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0)]
+    assert {stored.data for stored in got.stored} == {OUR_IMAGE.data_set}
 
 
 async def test_an_unregistered_title_and_one_at_another_place_get_the_same_no(door: ScpDoor) -> None:

@@ -298,7 +298,7 @@ async def test_identity_is_taken_note_of_and_roles_settled(door: ScpDoor) -> Non
     ) as association:
         information = association.accept.user_information
         assert information.user_identity_response == b""
-        assert information.roles == (RoleSelection(CT, True, False),)
+        assert information.roles == (RoleSelection(CT, True, True),)
         assert information.implementation_class_uid and information.implementation_version_name
         response = await association.store(CT, IMAGE.sop, EXPLICIT, IMAGE.data_set)
         assert response.status == 0

@@ -16,7 +16,12 @@ from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation, UserIdentityNegotiation
 
-from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, VERIFICATION
+from isocenter.dicom.sop_classes import (
+    HANGING_PROTOCOL_MOVE,
+    PATIENT_ROOT_FIND,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+)
 from isocenter.features.archive.policies import ConflictPolicy
 from services.archive import CT, Image
 from services.scp import OnePageOnly, ScpDoor, scp_door
@@ -83,13 +88,13 @@ async def test_contexts_in_pynetdicoms_own_order(door: ScpDoor) -> None:
     def rejected(association: Association) -> list[tuple[str, int]]:
         return [(one.abstract_syntax, one.result) for one in association.rejected_contexts]
 
-    wanted = (VERIFICATION, CT, PRIVATE, "1.2.840.10008.5.1.4.1.2.2.2")
+    wanted = (VERIFICATION, CT, PRIVATE, HANGING_PROTOCOL_MOVE)
     assert await associated(door, accepted, contexts=wanted) == dict.fromkeys(
         (VERIFICATION, CT), "1.2.840.10008.1.2.1"
     )
     assert await associated(door, rejected, contexts=wanted) == [
         (PRIVATE, 3),
-        ("1.2.840.10008.5.1.4.1.2.2.2", 3),
+        (HANGING_PROTOCOL_MOVE, 3),
     ]
 
 
@@ -180,7 +185,7 @@ async def test_a_user_identity_gets_its_response_and_roles_are_settled(door: Scp
         )
 
     items = (identity, extended, build_role(CT, scu_role=True, scp_role=True))
-    assert await associated(door, negotiated, items=items) == (b"", {STUDY_ROOT_FIND: b"\1\1\0"}, False, 0)
+    assert await associated(door, negotiated, items=items) == (b"", {STUDY_ROOT_FIND: b"\1\1\0"}, True, 0)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some of the files are broken on purpose

@@ -19,12 +19,17 @@ from isocenter.doors.http.ae_title_routes import ae_title_router
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
+from isocenter.doors.http.commitment_routes import commitment_router
+from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.opening import open_accounts
+from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.holdings import Holdings
+from isocenter.features.availability.notices import Notices
+from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
@@ -43,6 +48,7 @@ _PLACES = {
     "organization_id": "9",
     "session_id": "9",
     "passkey_id": "9",
+    "commitment_id": "9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -110,6 +116,10 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             quarantine_router(archive.quarantine, gate),
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
+            destination_router(
+                Destinations(archive.database, archive.clock), Notices(archive.database, archive.clock), gate
+            ),
+            commitment_router(Ledger(archive.database, archive.clock), archive.database, gate),
             audit_router(archive.database, gate, NoRecorder()),
             *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),

@@ -15,12 +15,16 @@ from isocenter.dicom.element import Element
 from isocenter.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
 from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.server import DimseServer
+from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.identity import IdentityVerifier
+from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
+from isocenter.features.ae_titles.destinations import Destination, Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.audit.trail import AuditTrail
+from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.platform.db import Database
-from services.archive import CT, Image, TestArchive, opened
+from services.archive import CT, ORGANIZATION, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -34,6 +38,8 @@ class ScpDoor:
     ae_titles: AeTitles
     server: DimseServer
     trail: AuditTrail
+    outgoing: Outgoing
+    commitments: CommitmentWorker
 
     @property
     def port(self) -> int:
@@ -62,6 +68,10 @@ class ScpDoor:
             contexts=contexts,
             **more,
         )
+
+    async def destination(self, title: str, port: int, to: int = ORGANIZATION, **more: Any) -> None:
+        """Make a peer on this machine known as a destination."""
+        await self.outgoing.destinations.put(to, Destination(title, "127.0.0.1", port, **more))
 
     async def store(self, *images: Image) -> list[int]:
         """The statuses of the images sent on one association; a failure is an answer like any other."""
@@ -165,6 +175,7 @@ async def scp_door(
     loopback_exempt: bool = True,
     admit_any: bool = False,
     verifier: IdentityVerifier | None = None,
+    outgoing_response_s: float = 20.0,
     searching: Callable[[Database], Any] = lambda database: database,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
@@ -175,16 +186,29 @@ async def scp_door(
     async with opened(database_url, folder, migrate=migrate, **archive) as held:
         ae_titles = AeTitles(held.database, held.clock, admit_any=admit_any, loopback_exempt=loopback_exempt)
         trail = AuditTrail(held.database, held.clock)
+        outgoing = Outgoing(
+            Destinations(held.database, held.clock), OutgoingSettings(response_s=outgoing_response_s)
+        )
+        commitments = commitment_worker(held.database, held.store, held.clock, outgoing)
         server = create_dicom_server(
             DicomServices(
-                searching(held.database), held.ingest, ae_titles, held.clock, verifier, recorder=trail
+                searching(held.database),
+                held.ingest,
+                ae_titles,
+                held.clock,
+                outgoing,
+                commitments,
+                verifier,
+                recorder=trail,
             ),
             settings or DicomSettings(),
         )
         await server.start("127.0.0.1", 0)
         try:
-            yield ScpDoor(held, ae_titles, server, trail)
+            yield ScpDoor(held, ae_titles, server, trail, outgoing, commitments)
         finally:
             await server.shutdown(10)
+            await commitments.stop()
+            await outgoing.close()
             await ae_titles.close()
             await trail.close()

@@ -112,7 +112,13 @@ class MemoryService:
             yield PendingAnswer(identifier)
 
     async def get(
-        self, association: AssociationInfo, request: Any, identifier: bytes, transfer_syntax: str, send: Any
+        self,
+        association: AssociationInfo,
+        request: Any,
+        identifier: bytes,
+        transfer_syntax: str,
+        cancelled: asyncio.Event,
+        send: Any,
     ) -> AsyncIterator[SubOperations]:
         total = len(self.stored)
         for number, stored in enumerate(list(self.stored), 1):
@@ -121,7 +127,12 @@ class MemoryService:
             yield SubOperations(total - number, number)
 
     async def move(
-        self, association: AssociationInfo, request: Any, identifier: bytes, transfer_syntax: str
+        self,
+        association: AssociationInfo,
+        request: Any,
+        identifier: bytes,
+        transfer_syntax: str,
+        cancelled: asyncio.Event,
     ) -> AsyncIterator[SubOperations]:
         yield SubOperations(1, 1)
         yield SubOperations(0, 1, failed=1)

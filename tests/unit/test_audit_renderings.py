@@ -169,6 +169,7 @@ def test_every_event_has_a_message_and_a_resource(action: str, kind: str) -> Non
         ("logout", "user", "{}", "110114", "110123", "E"),
         ("search", "study", "{}", "110112", None, "E"),
         ("read", "study", '{"part":"objects"}', "110104", None, "R"),
+        ("read", "study", '{"part":"objects","destination":"PACS"}', "110104", None, "R"),
         ("read", "study", '{"part":"metadata"}', "110103", None, "R"),
         ("store", "study", "{}", "110104", None, "C"),
         ("store", "folder", "{}", "110107", None, "C"),

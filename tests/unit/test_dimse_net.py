@@ -205,7 +205,7 @@ async def test_n_create_carries_data_sets_both_ways() -> None:
 
 async def test_move_tells_its_progress_and_its_end() -> None:
     async with serving(MemoryService()) as server, await associate(server) as association:
-        responses = [r async for r in association.move(STUDY_MOVE, "DEST", IDENTIFIER)]
+        responses = [r async for r, _ in association.move(STUDY_MOVE, "DEST", IDENTIFIER)]
         assert [r.status for r in responses] == [0xFF00, 0xB000]
         assert responses[0].remaining_sub_operations == 1
         assert responses[1].remaining_sub_operations is None
@@ -355,7 +355,7 @@ async def test_a_c_get_stores_on_its_own_association() -> None:
             got = association.get(
                 STUDY_GET, IDENTIFIER, lambda request, syntax: MemorySink(receiver, request, syntax)
             )
-            responses = [response async for response in got]
+            responses = [response async for response, _ in got]
         assert [response.status for response in responses] == [0xFF00, 0xFF00, 0]
         assert responses[-1].completed_sub_operations == 3
         assert [stored.data for stored in receiver.stored] == [b"", b"abc", b"abcabc"]

@@ -6,9 +6,12 @@ import pytest
 
 from isocenter.dicom.sop_classes import (
     ENHANCED_MR_IMAGE_STORAGE,
+    HANGING_PROTOCOL_MOVE,
     PATIENT_ROOT_FIND,
+    PATIENT_ROOT_MOVE,
+    STORAGE_COMMITMENT_PUSH_MODEL,
     STUDY_ROOT_FIND,
-    STUDY_ROOT_MOVE,
+    STUDY_ROOT_GET,
     VERIFICATION,
 )
 from isocenter.dicom.storage_sop_classes import STORAGE_SOP_CLASSES
@@ -22,6 +25,7 @@ from isocenter.doors.scp.contexts import (
     settle_extended,
     settle_roles,
 )
+from isocenter.features.ae_titles.entries import AeService
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PRIVATE = "1.2.3.4.5.6"
@@ -74,15 +78,21 @@ def test_the_proposer_decides_among_several(offered: tuple[str, ...], chosen: st
 def test_what_nobody_knows_is_refused_with_the_right_result() -> None:
     assert answer(CT, "1.2.3.4")[0] == ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     assert answer(PRIVATE, EXPLICIT)[0] == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    assert answer(STUDY_ROOT_MOVE, EXPLICIT)[0] == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    assert answer(HANGING_PROTOCOL_MOVE, EXPLICIT)[0] == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
 
 
 def test_private_classes_by_setting_but_never_services_that_we_have_not() -> None:
     assert answer(PRIVATE, JPEG, EXPLICIT, unknown=True) == (ContextResult.ACCEPTANCE, JPEG)
-    assert answer(STUDY_ROOT_MOVE, EXPLICIT, unknown=True)[0] == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    assert (
+        answer(HANGING_PROTOCOL_MOVE, EXPLICIT, unknown=True)[0]
+        == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    )
 
 
-@pytest.mark.parametrize("service", [VERIFICATION, STUDY_ROOT_FIND, PATIENT_ROOT_FIND])
+@pytest.mark.parametrize(
+    "service",
+    [VERIFICATION, STUDY_ROOT_FIND, PATIENT_ROOT_MOVE, STUDY_ROOT_GET, STORAGE_COMMITMENT_PUSH_MODEL],
+)
 def test_services_prefer_what_is_cheap_to_read(service: str) -> None:
     assert answer(service, BIG, DEFLATED, IMPLICIT) == (ContextResult.ACCEPTANCE, IMPLICIT)
     assert answer(service, BIG) == (ContextResult.ACCEPTANCE, BIG)
@@ -95,21 +105,64 @@ def test_answers_come_in_the_order_asked() -> None:
     assert [one.context_id for one in answers] == [5, 1, 255]
 
 
-def test_a_requestor_may_be_scu_only() -> None:
-    proposed = [
-        RoleSelection(CT, True, True),
-        RoleSelection(ENHANCED_MR_IMAGE_STORAGE, False, True),
-        RoleSelection(PRIVATE, True, True),
-    ]
-    assert settle_roles(proposed, accept_unknown_sop_classes=False) == (
-        RoleSelection(CT, True, False),
-        RoleSelection(ENHANCED_MR_IMAGE_STORAGE, False, False),
-    )
+PROPOSED = [
+    RoleSelection(CT, True, True),
+    RoleSelection(ENHANCED_MR_IMAGE_STORAGE, False, True),
+    RoleSelection(STUDY_ROOT_FIND, True, True),
+    RoleSelection(STORAGE_COMMITMENT_PUSH_MODEL, False, True),
+    RoleSelection(PRIVATE, True, True),
+]
+
+
+def settled(*services: AeService) -> dict[str, tuple[bool, bool]]:
+    roles = settle_roles(PROPOSED, accept_unknown_sop_classes=False, services=frozenset(services))
+    return {role.sop_class_uid: (role.scu_role, role.scp_role) for role in roles}
+
+
+def test_a_requestor_is_what_its_services_let_it_be() -> None:
+    assert settled(*AeService) == {
+        CT: (True, True),  # it stores, and gets
+        ENHANCED_MR_IMAGE_STORAGE: (False, True),
+        STUDY_ROOT_FIND: (True, False),
+        STORAGE_COMMITMENT_PUSH_MODEL: (False, True),  # it reports to us
+    }
+    assert settled(AeService.STORE)[CT] == (True, False)
+    assert settled(AeService.GET)[CT] == (False, True)
+    assert settled(AeService.FIND, AeService.MOVE) == {
+        CT: (False, False),
+        ENHANCED_MR_IMAGE_STORAGE: (False, False),
+        STUDY_ROOT_FIND: (True, False),
+        STORAGE_COMMITMENT_PUSH_MODEL: (False, False),
+    }
+
+
+def test_who_gets_objects_need_not_be_let_store_any() -> None:
+    contexts = [ProposedContext(1, CT, (EXPLICIT,)), ProposedContext(3, STUDY_ROOT_GET, (EXPLICIT,))]
+
+    def results(services: set[AeService], *roles: RoleSelection) -> list[int]:
+        answers = negotiate_contexts(
+            contexts, accept_unknown_sop_classes=False, services=frozenset(services), roles=roles
+        )
+        return [one.result for one in answers]
+
+    accepted, refused = ContextResult.ACCEPTANCE, ContextResult.USER_REJECTION
+    receives = RoleSelection(CT, False, True)
+    assert results({AeService.GET}, receives) == [accepted, accepted]
+    assert results({AeService.GET}) == [refused, accepted]
+    assert results({AeService.FIND}, receives) == [refused, refused]
+    assert results({AeService.STORE}, RoleSelection(STUDY_ROOT_GET, True, True)) == [accepted, refused]
 
 
 def test_extended_negotiation_grants_what_we_do() -> None:
-    asked = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1\1"), ExtendedNegotiation(CT, b"\1")]
-    assert settle_extended(asked) == (ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\0\0\1\1\0"),)
+    asked = [
+        ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1\1"),
+        ExtendedNegotiation(CT, b"\1"),
+        ExtendedNegotiation(PATIENT_ROOT_MOVE, b"\1\1"),
+    ]
+    assert settle_extended(asked) == (
+        ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\0\0\1\1\0"),
+        ExtendedNegotiation(PATIENT_ROOT_MOVE, b"\1\0"),
+    )
     assert negotiated_matching(asked, STUDY_ROOT_FIND) == frozenset(Matching)
     assert not negotiated_matching(asked, PATIENT_ROOT_FIND)
     some = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\0\1\2")]

@@ -14,7 +14,7 @@ from isocenter.dicom.element import Element
 from isocenter.dicom.scan_limits import ScanError
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.doors.scp.finding import AnswerEncoder
-from isocenter.doors.scp.identifiers import Asked, parse_identifier
+from isocenter.doors.scp.identifiers import Asked, Model, parse_identifier
 from isocenter.features.archive.query import Level, Match
 from isocenter.kit.errors import IsocenterError
 from services.scp import EXPLICIT, IMPLICIT, identifier
@@ -23,7 +23,8 @@ DEFLATED, BIG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 
 
 def parse(data: bytes, syntax: str = EXPLICIT, *, patient_root: bool = False) -> Asked:
-    return parse_identifier(data, syntax, patient_root=patient_root, negotiated=frozenset())
+    model = Model.PATIENT_ROOT if patient_root else Model.STUDY_ROOT
+    return parse_identifier(data, syntax, model=model, negotiated=frozenset())
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG])

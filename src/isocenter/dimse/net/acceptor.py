@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from isocenter.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from isocenter.dimse.net.bodies import Body, Buffer
 from isocenter.dimse.net.connection import Connection, finish_quietly
 from isocenter.dimse.net.errors import AssociationAborted, ContextNotAccepted
 from isocenter.dimse.net.invoker import Invoker
 from isocenter.dimse.net.performer import Performer
 from isocenter.dimse.net.service import (
     Accept,
+    AskPeer,
     AssociationInfo,
-    Buffer,
     Outcome,
     Peer,
     Reject,
     SendSubOperation,
     Service,
 )
+from isocenter.dimse.net.storing import send_store
 from isocenter.dimse.net.transport_options import ReceiveBuffers
 from isocenter.dimse.protocol import rejections
 from isocenter.dimse.protocol.association import Association, Role
@@ -36,7 +38,14 @@ from isocenter.dimse.protocol.events import (
     ReleaseRequested,
 )
 from isocenter.dimse.protocol.limits import DEFAULT_LIMITS, Limits
-from isocenter.dimse.protocol.messages import CStoreRequest, CStoreResponse, Request, Response
+from isocenter.dimse.protocol.messages import (
+    CStoreRequest,
+    CStoreResponse,
+    NRequest,
+    NResponse,
+    Request,
+    Response,
+)
 from isocenter.dimse.protocol.negotiation import accepted_contexts
 from isocenter.dimse.protocol.pdu import AssociateAccept, AssociateRequest
 from isocenter.dimse.protocol.state import State
@@ -121,7 +130,10 @@ class ServerConnection(Connection):
         self._closing_task = self.loop.create_task(self._close())
 
     def expects_bytes(self) -> bool:
-        return self._performer is None or not self._performer.busy or self.association.mid_message
+        """While an operation runs it is we who keep the peer waiting, unless it owes us an answer itself."""
+        if self._performer is None or not self._performer.busy or self.association.mid_message:
+            return True
+        return self._invoker is not None and self._invoker.waiting
 
     # ---- events
 
@@ -249,36 +261,37 @@ class ServerConnection(Connection):
             self._server.service,
             info,
             window.invoked if window else 1,
-            self._sub_operation_sender,
+            self._sub_operations,
+            self._ask_peer,
             self._on_quiet,
         )
         self.association.accept(accept)
         self.flush()
 
-    def _sub_operation_sender(self, request: Request) -> SendSubOperation:
-        """For a C-GET: stores on this association, as the originator's sub-operation (PS3.4 C.4.3)."""
+    def _asking(self) -> Invoker:
+        """For what we ask of a peer that called us: at first use, since most peers are asked nothing."""
         if self._invoker is None:
-            self._invoker = Invoker(self, 1)
-        invoker, info = self._invoker, self._info
-        assert info is not None
+            accept = self.association.accept_pdu
+            assert accept is not None
+            window = accept.user_information.asynchronous_operations_window
+            self._invoker = Invoker(self, window.performed if window else 1)
+        return self._invoker
 
-        async def send(
-            sop_class: str, sop_instance: str, transfer_syntax: str, data_set: Buffer
-        ) -> CStoreResponse:
-            for context in info.contexts.values():
-                fits = context.abstract_syntax == sop_class and context.transfer_syntax == transfer_syntax
-                if fits and context.scp_role:
-                    store = CStoreRequest(
-                        message_id=0, affected_sop_class_uid=sop_class, affected_sop_instance_uid=sop_instance
-                    )
-                    response, _ = await invoker.single(context.context_id, store, data_set)
-                    assert isinstance(response, CStoreResponse)
-                    return response
-            raise ContextNotAccepted(
-                f"{info.calling_ae_title} does not take SOP class {sop_class} in {transfer_syntax}"
-            )
+    def _sub_operations(self, request: Request) -> SendSubOperation:
+        """For a C-GET: stores on this association, as the originator's sub-operation (PS3.4 C.4.3)."""
+        assert self._info is not None
+        return _SubOperations(self, self._asking(), self._info)
 
-        return send
+    def _ask_peer(self, context_id: int) -> AskPeer:
+        async def ask(request: NRequest, data_set: Buffer | None) -> tuple[NResponse, bytes | None]:
+            self.check_open()
+            response, answer = await self._asking().single(context_id, request, data_set)
+            if not isinstance(response, NResponse):
+                self.end("answered with the wrong kind of response")
+                raise AssociationAborted("the peer answered with the wrong kind of response")
+            return response, answer
+
+        return ask
 
     # ---- the end
 
@@ -328,6 +341,35 @@ class ServerConnection(Connection):
         if error is not None:
             return f"aborted by us: {error.detail}"
         return self.end_reason or "connection lost"
+
+
+class _SubOperations:
+    """Implements ``SendSubOperation``."""
+
+    def __init__(self, connection: ServerConnection, invoker: Invoker, info: AssociationInfo) -> None:
+        self._connection = connection
+        self._invoker = invoker
+        self._info = info
+        self.window = invoker.window
+
+    async def __call__(
+        self, sop_class: str, sop_instance: str, transfer_syntax: str, body: Body
+    ) -> CStoreResponse:
+        for context in self._info.contexts.values():
+            fits = context.abstract_syntax == sop_class and context.transfer_syntax == transfer_syntax
+            if fits and context.scp_role:
+                store = CStoreRequest(
+                    message_id=0, affected_sop_class_uid=sop_class, affected_sop_instance_uid=sop_instance
+                )
+                connection, context_id = self._connection, context.context_id
+                response = await send_store(connection, self._invoker, context_id, store, body)
+                if not isinstance(response, CStoreResponse):
+                    connection.end("answered with the wrong kind of response")
+                    raise AssociationAborted("the peer answered with the wrong kind of response")
+                return response
+        raise ContextNotAccepted(
+            f"{self._info.calling_ae_title} does not take SOP class {sop_class} in {transfer_syntax}"
+        )
 
 
 def _window(

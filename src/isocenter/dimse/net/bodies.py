@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 Buffer = bytes | bytearray | memoryview
 
-FILE_CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,12 @@ class FileBody:
 Body = Buffer | Sequence[Buffer] | FileBody | AsyncIterable[Buffer]
 
 
-async def chunks(body: Body) -> AsyncIterator[tuple[Buffer, bool]]:
+async def chunks(body: Body) -> AsyncGenerator[tuple[Buffer, bool], None]:
     """Yields (chunk, whether it is the last one); at least one."""
     if isinstance(body, bytes | bytearray | memoryview):
-        yield body, True
+        view = memoryview(body)
+        for start in range(0, len(view), CHUNK_BYTES) or (0,):
+            yield view[start : start + CHUNK_BYTES], start + CHUNK_BYTES >= len(view)
     elif isinstance(body, FileBody):
         async for chunk, is_last in _marked(_read(body)):
             yield chunk, is_last
@@ -57,9 +59,9 @@ async def _read(body: FileBody) -> AsyncIterator[Buffer]:
     try:
         while chunk:
             yield chunk
-            if len(chunk) < FILE_CHUNK_BYTES:
+            if len(chunk) < CHUNK_BYTES:
                 return
-            chunk = await asyncio.to_thread(file.read, FILE_CHUNK_BYTES)
+            chunk = await asyncio.to_thread(file.read, CHUNK_BYTES)
     finally:
         file.close()
 
@@ -69,7 +71,7 @@ def _open(body: FileBody) -> tuple[BinaryIO, bytes]:
     try:
         file.seek(body.offset)
         size = max(os.fstat(file.fileno()).st_size - body.offset, 0)
-        return file, file.read(min(size, FILE_CHUNK_BYTES))
+        return file, file.read(min(size, CHUNK_BYTES))
     except BaseException:
         file.close()
         raise

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from isocenter.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from isocenter.dimse.net.bodies import Body, Buffer, chunks
+from isocenter.dimse.net.bodies import Body, Buffer
 from isocenter.dimse.net.errors import (
     AssociationAborted,
     ConnectFailed,
@@ -22,8 +22,10 @@ from isocenter.dimse.net.errors import (
     DimseTimeout,
 )
 from isocenter.dimse.net.requestor import Receive, RequestorConnection
+from isocenter.dimse.net.service import NHandler
+from isocenter.dimse.net.storing import send_store
 from isocenter.dimse.net.transport_options import ReceiveBuffers
-from isocenter.dimse.protocol import command_set, statuses
+from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.association import Association, Role
 from isocenter.dimse.protocol.limits import DEFAULT_LIMITS, Limits
 from isocenter.dimse.protocol.messages import (
@@ -82,6 +84,7 @@ async def connect(
     roles: Sequence[RoleSelection] = (),
     extended_negotiations: Sequence[ExtendedNegotiation] = (),
     operations_max: int = 1,
+    performed_max: int = 1,
     limits: Limits = DEFAULT_LIMITS,
     connect_s: float = 10.0,
     association_s: float = 30.0,
@@ -90,11 +93,13 @@ async def connect(
 ) -> ClientAssociation:
     """Opens an association.
 
-    ``operations_max`` above 1 proposes an asynchronous operations window. ``response_s``: how long the peer
-    may say nothing while an answer is due. Raises ConnectFailed, AssociationRejected, AssociationAborted,
-    DimseTimeout.
+    ``operations_max`` or ``performed_max`` above 1 proposes an asynchronous operations window: so many
+    requests of ours, and of the peer's (C-STOREs of a C-GET), may be open at once. ``response_s``: how long
+    the peer may say nothing while an answer is due.
+
+    Raises ConnectFailed, AssociationRejected, AssociationAborted, DimseTimeout.
     """
-    window = AsynchronousOperationsWindow(operations_max, 1) if operations_max > 1 else None
+    window = AsynchronousOperationsWindow(operations_max, performed_max)
     request = AssociateRequest(
         called_ae_title,
         calling_ae_title,
@@ -103,7 +108,7 @@ async def connect(
             maximum_length=limits.pdata_bytes_max,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-            asynchronous_operations_window=window,
+            asynchronous_operations_window=window if max(operations_max, performed_max) > 1 else None,
             roles=tuple(roles),
             extended_negotiations=tuple(extended_negotiations),
             user_identity=user_identity,
@@ -170,9 +175,19 @@ class ClientAssociation:
         return not self._connection.lost and self._connection.association.established
 
     @property
+    def window(self) -> int:
+        """How many operations may be open at once (PS3.7 D.3.3.3)."""
+        return self._connection.invoker.window
+
+    @property
     def busy(self) -> bool:
         """Whether an answer is still due (after a cancelled query, too)."""
         return self._connection.invoker.waiting
+
+    def accepted(self, abstract_syntax: str) -> tuple[str, ...]:
+        """The transfer syntaxes in which the peer takes it, in the order of our contexts."""
+        contexts = self._contexts_by_syntax.get(abstract_syntax, ())
+        return tuple(context.transfer_syntax for context in contexts)
 
     def context_for(self, abstract_syntax: str, transfer_syntax: str | None = None) -> AcceptedContext:
         """Raises ContextNotAccepted."""
@@ -209,10 +224,9 @@ class ClientAssociation:
         )
         if move_originator is not None:
             request.move_originator_ae_title, request.move_originator_message_id = move_originator
-        if isinstance(body, bytes | bytearray | memoryview):
-            response, _ = await self._single(context, request, body, CStoreResponse)
-        else:
-            response = await self._store_parts(context, request, body)
+        connection = self._connection
+        answer = await send_store(connection, connection.invoker, context.context_id, request, body)
+        response = self._expected(answer, CStoreResponse)
         _check(response)
         return response
 
@@ -234,28 +248,31 @@ class ClientAssociation:
 
     async def move(
         self, model_uid: str, destination: str, identifier: Buffer
-    ) -> AsyncGenerator[CMoveResponse, None]:
-        """C-MOVE: yields each response; the last one has the final status, which is not judged here."""
+    ) -> AsyncGenerator[tuple[CMoveResponse, bytes | None], None]:
+        """C-MOVE: yields each response with its identifier; the last one has the final status, which is not
+        judged here, and perhaps the list of what failed. Leaving the loop early sends a C-CANCEL."""
         context = self.context_for(model_uid)
         request = CMoveRequest(message_id=0, affected_sop_class_uid=model_uid, move_destination=destination)
         responses = self._connection.invoker.many(context.context_id, request, identifier)
         async with aclosing(responses):
-            async for response, _ in responses:
-                yield self._expected(response, CMoveResponse)
+            async for response, answer in responses:
+                yield self._expected(response, CMoveResponse), answer
 
     async def get(
         self, model_uid: str, identifier: Buffer, receive: Receive
-    ) -> AsyncGenerator[CGetResponse, None]:
-        """C-GET: yields each response, the last one with the final status, which is not judged here. Objects
-        go into the sinks that ``receive(request, transfer_syntax_uid)`` gives. Their contexts need the SCP
-        role: ``connect(…, roles=[RoleSelection(sop_class, False, True), …])``."""
+    ) -> AsyncGenerator[tuple[CGetResponse, bytes | None], None]:
+        """C-GET: as ``move``. Objects go into the sinks that ``receive(request, transfer_syntax_uid)`` gives.
+        Their contexts need the SCP role: ``connect(…, roles=[RoleSelection(sop_class, False, True), …])``."""
         context = self.context_for(model_uid)
-        self._connection.offer_storage(receive, self.contexts)
+        self._connection.offer(self.contexts, store=receive)
         request = CGetRequest(message_id=0, affected_sop_class_uid=model_uid)
         responses = self._connection.invoker.many(context.context_id, request, identifier)
-        async with aclosing(responses):
-            async for response, _ in responses:
-                yield self._expected(response, CGetResponse)
+        try:
+            async with aclosing(responses):
+                async for response, answer in responses:
+                    yield self._expected(response, CGetResponse), answer
+        finally:
+            self._connection.withdraw_storage()
 
     async def n_request(
         self, request: Request, data_set: Buffer | None = None, *, context: AcceptedContext | None = None
@@ -265,6 +282,10 @@ class ClientAssociation:
             context = self.context_for(sop_class_uid(request))
         response, answer = await self._single(context, request, data_set, NResponse)
         return response, answer
+
+    def offer_events(self, n_event_report: NHandler) -> None:
+        """From now on the peer may report events here (PS3.7 §10.1.1), as storage commitment's SCPs do."""
+        self._connection.offer(self.contexts, n_event_report=n_event_report)
 
     async def release(self, *, timeout_s: float = 10.0) -> None:
         """Ends the association in good order; the connection is closed afterwards in any case."""
@@ -291,39 +312,6 @@ class ClientAssociation:
     ) -> tuple[_R, bytes | None]:
         response, answer = await self._connection.invoker.single(context.context_id, request, data_set)
         return self._expected(response, kind), answer
-
-    async def _store_parts(
-        self, context: AcceptedContext, request: CStoreRequest, body: Body
-    ) -> CStoreResponse:
-        connection = self._connection
-        exchange = await connection.invoker.open(context.context_id)
-        try:
-            request.message_id = exchange.message_id
-            lock = await connection.lock_sending()
-            try:
-                await self._send_parts(context.context_id, request, body)
-            except BaseException as error:
-                if not isinstance(error, AssociationAborted):
-                    connection.end("the object that we were sending could not be read to its end")
-                    connection.hang_up()
-                raise
-            finally:
-                lock.release()
-            response, _ = await exchange.next()
-            return self._expected(response, CStoreResponse)
-        finally:
-            connection.invoker.close(exchange)
-
-    async def _send_parts(self, context_id: int, request: CStoreRequest, body: Body) -> None:
-        connection = self._connection
-        connection.check_open()
-        connection.association.send_command_bytes(context_id, command_set.encode(request, has_data_set=True))
-        async for chunk, is_last in chunks(body):
-            connection.check_open()
-            if chunk or is_last:
-                connection.association.send_data(context_id, chunk, is_last=is_last)
-                connection.flush()
-                await connection.drain()
 
     def _expected(self, response: Response, kind: type[_R]) -> _R:
         if not isinstance(response, kind):

@@ -115,7 +115,9 @@ class Connection(asyncio.BufferedProtocol):
         self._arm_timer()
 
     def resume_writing(self) -> None:
+        """It reads: that is no silence, however long an object takes."""
         self._write_paused_at_s = None
+        self._active_at_s = self.loop.time()
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
@@ -149,6 +151,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         output = self.association.take_output()
         if output and not transport.is_closing():
+            self._active_at_s = self.loop.time()
             transport.writelines(output)
         if self.association.closing and not transport.is_closing():
             self.hang_up()

@@ -86,6 +86,7 @@ class Invoker:
     """``window``: how many requests may be open at once (1 without asynchronous operations)."""
 
     def __init__(self, connection: Connection, window: int) -> None:
+        self.window = window
         self._connection = connection
         self._exchanges: dict[int, Exchange] = {}
         self._last_message_id = 0
@@ -100,8 +101,9 @@ class Invoker:
 
     def widen(self, window: int) -> None:
         """More requests may be open at once, as negotiated."""
-        for _ in range(window - 1):
+        for _ in range(window - self.window):
             self._places.release()
+        self.window = max(window, self.window)
 
     async def open(self, context_id: int) -> Exchange:
         """Takes a place in the window and a message ID; what is sent with it is the caller's business."""

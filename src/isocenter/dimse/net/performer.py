@@ -28,6 +28,7 @@ from isocenter.dimse.net.responses import (
 )
 from isocenter.dimse.net.service import (
     Answer,
+    AskPeer,
     AssociationInfo,
     NAnswer,
     PendingAnswer,
@@ -73,6 +74,8 @@ class Operation:
     task: asyncio.Task[None] | None = None
     started: bool = False
     cancelled_by_peer: bool = False
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Told to C-MOVE and C-GET, which end by themselves: a sub-operation cannot be taken back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +88,7 @@ class Performer:
     info: AssociationInfo
     window: int
     sub_operation: Callable[[Request], SendSubOperation]
+    ask_peer: Callable[[int], AskPeer]
     on_quiet: Callable[[], None]
     counts: Counter[str] = field(default_factory=Counter)
     failures: int = 0
@@ -243,7 +247,9 @@ class Performer:
             cancellable = isinstance(operation.request, CFindRequest | CMoveRequest | CGetRequest)
             if operation.request.message_id == message_id and cancellable:
                 operation.cancelled_by_peer = True
-                if operation.started and operation.task is not None:
+                operation.cancelled.set()
+                finds = isinstance(operation.request, CFindRequest)
+                if finds and operation.started and operation.task is not None:
                     operation.task.cancel()
 
     # ---- tasks
@@ -325,6 +331,7 @@ class Performer:
             await self._respond(operation, _NOT_SUPPORTED if handler is None else _NO_DATA_SET)
             return
         arguments: list[Any] = [self.info, request, bytes(operation.data_set), operation.transfer_syntax]
+        arguments.append(operation.cancelled)
         if isinstance(request, CGetRequest):
             arguments.append(self.sub_operation(request))
         progress: AsyncIterator[SubOperations] = handler(*arguments)
@@ -332,25 +339,19 @@ class Performer:
         try:
             async with aclosing_any(progress):
                 async for last in progress:
-                    if last.remaining:
+                    if last.remaining and not operation.cancelled_by_peer:
                         pending = response_to(
                             request, Answer(statuses.PENDING), **sub_operation_fields(last, final=False)
                         )
                         await self.connection.send_message(operation.context_id, pending)
-        except asyncio.CancelledError:
-            if not operation.cancelled_by_peer or self.connection.lost:
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            answer = Answer(statuses.CANCEL)
         except DimseFailure as failure:
             answer = self._answer_for(failure, operation)
         else:
-            answer = final_of_sub_operations(last)
-        remaining = answer.status == statuses.CANCEL
-        response = response_to(request, answer, **sub_operation_fields(last, final=not remaining))
+            stopped = operation.cancelled_by_peer and last.remaining
+            answer = Answer(statuses.CANCEL) if stopped else final_of_sub_operations(last)
+        fields = sub_operation_fields(last, final=answer.status != statuses.CANCEL)
         self._count(answer.status)
+        response = response_to(request, answer, **fields)
         await self.connection.send_message(operation.context_id, response, last.failed_identifier)
 
     async def _normalized(self, operation: Operation) -> None:
@@ -364,6 +365,17 @@ class Performer:
         plain = Answer(answer.status, answer.comment, answer.offending_elements)
         response = response_to(operation.request, plain, **(answer.fields or {}))
         await self.connection.send_message(operation.context_id, response, answer.data_set)
+        if answer.then is not None:
+            following = self._follow(operation, answer.then)
+            self.connection.keep(self.connection.loop.create_task(following))
+
+    async def _follow(self, operation: Operation, then: Callable[[AskPeer], Awaitable[None]]) -> None:
+        try:
+            await then(self.ask_peer(operation.context_id))
+        except AssociationAborted:
+            pass
+        except Exception as error:
+            self._log_fault(error, operation)
 
     # ---- answers
 
@@ -378,16 +390,19 @@ class Performer:
     def _answer_for(self, error: Exception, operation: Operation) -> Answer:
         if isinstance(error, DimseFailure):
             return Answer(error.status, error.comment, error.offending_elements)
-        # The message of a foreign exception may hold a patient's name: only where it happened is logged.
+        self._log_fault(error, operation)
+        return _PROCESSING_FAILURE
+
+    def _log_fault(self, error: Exception, operation: Operation) -> None:
+        """The message of a foreign exception may hold a patient's name: only where it happened is logged."""
         where = "".join(traceback.format_tb(error.__traceback__)[-4:])
         logger.error(
-            "%s while performing %s for %s: answered with processing failure\n%s",
+            "%s while performing %s for %s\n%s",
             type(error).__name__,
             NAMES[type(operation.request)],
             self.info.calling_ae_title,
             where,
         )
-        return _PROCESSING_FAILURE
 
 
 def aclosing_any(iterator: AsyncIterator[Any]) -> contextlib.AbstractAsyncContextManager[Any]:

@@ -10,7 +10,7 @@ from isocenter.dimse.net.connection import Connection
 from isocenter.dimse.net.errors import AssociationAborted, AssociationRejected, DimseFailure, DimseTimeout
 from isocenter.dimse.net.invoker import Invoker
 from isocenter.dimse.net.performer import Performer
-from isocenter.dimse.net.service import AssociationInfo, StoreSink
+from isocenter.dimse.net.service import AssociationInfo, NHandler, StoreSink
 from isocenter.dimse.net.transport_options import ReceiveBuffers
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.association import Association
@@ -24,7 +24,7 @@ from isocenter.dimse.protocol.events import (
     Released,
     ReleaseRequested,
 )
-from isocenter.dimse.protocol.messages import CStoreRequest, Request, Response
+from isocenter.dimse.protocol.messages import CStoreRequest, Response
 from isocenter.dimse.protocol.negotiation import AcceptedContext
 from isocenter.dimse.protocol.pdu import AssociateAccept
 from isocenter.kit.clock import SystemClock
@@ -45,6 +45,7 @@ class RequestorConnection(Connection):
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self.invoker = Invoker(self, 1)
         self.performer: Performer | None = None
+        self._offered = _Offered()
         self._error: IsocenterError | None = None
         self._closing_task: asyncio.Task[None] | None = None
 
@@ -97,8 +98,20 @@ class RequestorConnection(Connection):
             return None
         return self.performer.command(event)
 
-    def offer_storage(self, receive: Receive, contexts: Mapping[int, AcceptedContext]) -> None:
-        """From now on the peer may store here, as the sub-operations of a C-GET do (PS3.4 C.4.3)."""
+    def offer(
+        self,
+        contexts: Mapping[int, AcceptedContext],
+        *,
+        store: Receive | None = None,
+        n_event_report: NHandler | None = None,
+    ) -> None:
+        """From now on the peer may do this here: store, as the sub-operations of a C-GET do (PS3.4 C.4.3),
+        or report events (PS3.7 §10.1.1). What was offered before stays."""
+        self._offered.receive = store or self._offered.receive
+        if n_event_report is not None:
+            self._offered.n_event_report = n_event_report
+        if self.performer is not None:
+            return
         request, accept = self.association.request, self.association.accept_pdu
         assert request is not None and accept is not None, "an association comes first"
         host, port = self.peer_address()
@@ -114,7 +127,16 @@ class RequestorConnection(Connection):
             contexts=contexts,
             started_at=SystemClock().now(),
         )
-        self.performer = Performer(self, _Storage(receive), info, 1, _no_sub_operations, _nothing)
+        window = request.user_information.asynchronous_operations_window
+        granted = accept.user_information.asynchronous_operations_window
+        performed = min(window.performed, granted.performed or window.performed) if window and granted else 1
+        self.performer = Performer(
+            self, self._offered, info, performed, _asks_nothing, _asks_nothing, _nothing
+        )
+
+    def withdraw_storage(self) -> None:
+        """Objects that come now, after a C-GET that nobody waits for, are refused."""
+        self._offered.receive = None
 
     def on_over(self) -> None:
         if self.performer is not None:
@@ -150,19 +172,24 @@ class RequestorConnection(Connection):
         return request.called_ae_title if request is not None else "the peer"
 
 
-class _Storage:
-    """A service that can do nothing but store."""
+class _Offered:
+    """A service that can do what was offered to the peer, and nothing else."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    n_event_report: NHandler
+
+    def __init__(self) -> None:
+        self.receive: Receive | None = None
 
     def store(
         self, association: AssociationInfo, request: CStoreRequest, transfer_syntax_uid: str
     ) -> StoreSink:
-        return self._receive(request, transfer_syntax_uid)
+        if self.receive is None:
+            raise DimseFailure(statuses.SOP_CLASS_NOT_SUPPORTED)
+        return self.receive(request, transfer_syntax_uid)
 
 
-def _no_sub_operations(request: Request) -> NoReturn:
+def _asks_nothing(_: object) -> NoReturn:
+    """We opened the association: what we have to ask goes through its invoker."""
     raise DimseFailure(statuses.SOP_CLASS_NOT_SUPPORTED)
 
 

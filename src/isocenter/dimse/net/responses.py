@@ -40,6 +40,8 @@ N_METHODS: dict[type[m.Message], str] = {
     message: name.lower().replace("-", "_") for message, name in NAMES.items() if name.startswith("N-")
 }
 
+_US_MAX = 0xFFFF
+
 _WITH_INSTANCE = frozenset((m.CStoreRequest, *N_METHODS))
 
 
@@ -64,12 +66,13 @@ def response_to(request: m.Request, answer: Answer, **fields: Any) -> m.Response
 
 
 def sub_operation_fields(progress: SubOperations, *, final: bool) -> dict[str, int | None]:
-    """The number of remaining sub-operations has no place in a final response (PS3.4 C.4.2.1.6)."""
+    """The number of remaining sub-operations has no place in a final response (PS3.4 C.4.2.1.6). The fields
+    are US: of more than 65535 the standard has no way to tell."""
     return {
-        "remaining_sub_operations": None if final else progress.remaining,
-        "completed_sub_operations": progress.completed,
-        "failed_sub_operations": progress.failed,
-        "warning_sub_operations": progress.warning,
+        "remaining_sub_operations": None if final else min(progress.remaining, _US_MAX),
+        "completed_sub_operations": min(progress.completed, _US_MAX),
+        "failed_sub_operations": min(progress.failed, _US_MAX),
+        "warning_sub_operations": min(progress.warning, _US_MAX),
     }
 
 
@@ -78,5 +81,5 @@ def final_of_sub_operations(last: SubOperations) -> Answer:
     if not last.failed and not last.warning:
         return Answer()
     if last.completed or last.warning:
-        return Answer(statuses.WARNING_SUB_OPERATIONS_FAILED)
-    return Answer(statuses.OUT_OF_RESOURCES_UNABLE_TO_PERFORM_SUB_OPERATIONS)
+        return Answer(statuses.WARNING_SUB_OPERATIONS_FAILED, last.comment)
+    return Answer(statuses.OUT_OF_RESOURCES_UNABLE_TO_PERFORM_SUB_OPERATIONS, last.comment)

@@ -7,24 +7,29 @@ for N-. Signatures of the optional ones:
     async def echo(association) -> Answer
     def store(association, request, transfer_syntax_uid) -> StoreSink
     def find(association, request, identifier, transfer_syntax_uid) -> AsyncIterator[PendingAnswer]
-    def move(association, request, identifier, transfer_syntax_uid) -> AsyncIterator[SubOperations]
-    def get(association, request, identifier, transfer_syntax_uid, send) -> AsyncIterator[SubOperations]
+    def move(association, request, identifier, transfer_syntax_uid, cancelled) -> AsyncIterator[SubOperations]
+    def get(association, request, identifier, transfer_syntax_uid, cancelled, send)
+        -> AsyncIterator[SubOperations]
     async def n_event_report / n_get / n_set / n_action / n_create / n_delete
         (association, request, data_set, transfer_syntax_uid) -> NAnswer
 
 The iterators: the end is success (for ``move`` and ``get``: success, warning B000H or failure A702H as the
 last counts say); ``raise DimseFailure(status, comment)`` ends with that status. C-CANCEL cancels the
-iteration where it waits (``finally`` blocks run) and is answered FE00H. Any other exception anywhere is
-answered 0110H (processing failure), and the association lives on.
+iteration of ``find`` where it waits (``finally`` blocks run) and is answered FE00H. ``move`` and ``get`` find
+``cancelled`` set, since what is on its way cannot be taken back: they come to an end soon, and FE00H is
+answered with the last counts if those have something remaining. When the peer is gone all three are
+cancelled. Any other exception anywhere is answered 0110H (processing failure), and the association lives on.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from isocenter.dimse.net.bodies import Body, Buffer
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.messages import (
     CFindRequest,
@@ -33,6 +38,7 @@ from isocenter.dimse.protocol.messages import (
     CStoreRequest,
     CStoreResponse,
     NRequest,
+    NResponse,
 )
 from isocenter.dimse.protocol.negotiation import AcceptedContext
 from isocenter.dimse.protocol.pdu import AssociateReject, AssociateRequest, NegotiatedContext
@@ -46,8 +52,6 @@ from isocenter.dimse.protocol.user_information import (
 
 # PS3.8 Table 9-21; ready-made ones with names are in isocenter.dimse.protocol.rejections.
 Reject = AssociateReject
-
-Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +118,33 @@ class PendingAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SubOperations:
-    """How far a C-MOVE or C-GET has come; ``failed_identifier`` (Failed SOP Instance UID List) goes into
-    the final response."""
+    """How far a C-MOVE or C-GET has come; ``failed_identifier`` (Failed SOP Instance UID List) and
+    ``comment`` (Error Comment) go into the final response."""
 
     remaining: int
     completed: int
     failed: int = 0
     warning: int = 0
     failed_identifier: Buffer | None = None
+    comment: str = ""
+
+
+# Asks the peer of an association that it opened: an N- request on the presentation context of the request
+# that is being answered. Its response and the response's data set. Raises AssociationAborted, DimseTimeout.
+AskPeer = Callable[[NRequest, Buffer | None], Awaitable[tuple[NResponse, bytes | None]]]
 
 
 @dataclass(frozen=True, slots=True)
 class NAnswer:
-    """``fields`` are further fields of the response message, such as ``affected_sop_instance_uid``."""
+    """``fields`` are further fields of the response message, such as ``affected_sop_instance_uid``.
+    ``then`` runs once the answer is sent; it holds up neither other operations nor the association's end."""
 
     status: int = statuses.SUCCESS
     comment: str = ""
     offending_elements: tuple[int, ...] = ()
     data_set: Buffer | None = None
     fields: Mapping[str, Any] | None = None
+    then: Callable[[AskPeer], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +176,16 @@ class StoreSink(Protocol):
         ...
 
 
-# Sends one object on a C-GET's own association: (SOP class, SOP instance, transfer syntax, data set).
-SendSubOperation = Callable[[str, str, str, Buffer], Awaitable[CStoreResponse]]
+class SendSubOperation(Protocol):
+    """Sends objects on a C-GET's own association. ``window``: how many at once (PS3.7 D.3.3.3)."""
+
+    window: int
+
+    async def __call__(
+        self, sop_class: str, sop_instance: str, transfer_syntax: str, body: Body
+    ) -> CStoreResponse:
+        """The response, whatever its status. Raises ContextNotAccepted, AssociationAborted, DimseTimeout."""
+        ...
 
 
 class Service(Protocol):
@@ -205,16 +225,18 @@ class MoveService(Service, Protocol):
         request: CMoveRequest,
         identifier: bytes,
         transfer_syntax_uid: str,
+        cancelled: asyncio.Event,
     ) -> AsyncIterator[SubOperations]: ...
 
 
 class GetService(Service, Protocol):
-    def get(
+    def get(  # noqa: PLR0917
         self,
         association: AssociationInfo,
         request: CGetRequest,
         identifier: bytes,
         transfer_syntax_uid: str,
+        cancelled: asyncio.Event,
         send: SendSubOperation,
     ) -> AsyncIterator[SubOperations]: ...
 

@@ -15,8 +15,16 @@ from functools import lru_cache
 
 from isocenter.dicom.sop_classes import (
     PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    PATIENT_STUDY_ONLY_FIND,
+    PATIENT_STUDY_ONLY_GET,
+    PATIENT_STUDY_ONLY_MOVE,
     SERVICE_SOP_CLASSES,
+    STORAGE_COMMITMENT_PUSH_MODEL,
     STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
     VERIFICATION,
     is_storage_sop_class,
 )
@@ -31,9 +39,20 @@ from isocenter.dimse.protocol.pdu import ContextResult, NegotiatedContext, Propo
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation, RoleSelection
 from isocenter.features.ae_titles.entries import ALL_SERVICES, AeService
 
-FIND_SOP_CLASSES = frozenset({STUDY_ROOT_FIND, PATIENT_ROOT_FIND})
+FIND_SOP_CLASSES = frozenset({STUDY_ROOT_FIND, PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FIND})
+MOVE_SOP_CLASSES = frozenset({STUDY_ROOT_MOVE, PATIENT_ROOT_MOVE, PATIENT_STUDY_ONLY_MOVE})
+GET_SOP_CLASSES = frozenset({STUDY_ROOT_GET, PATIENT_ROOT_GET, PATIENT_STUDY_ONLY_GET})
 
-# Queries are answered in what costs least to read; a deflated or big-endian one only where asked for.
+# The services beside Storage; None: for everybody who may call.
+_SERVICE_OF: dict[str, AeService | None] = {
+    VERIFICATION: None,
+    **dict.fromkeys(FIND_SOP_CLASSES, AeService.FIND),
+    **dict.fromkeys(MOVE_SOP_CLASSES, AeService.MOVE),
+    **dict.fromkeys(GET_SOP_CLASSES, AeService.GET),
+    STORAGE_COMMITMENT_PUSH_MODEL: AeService.COMMIT,
+}
+
+# Requests are answered in what costs least to read; a deflated or big-endian one only where asked for.
 _QUERY_SYNTAXES = (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -64,46 +83,56 @@ def negotiate_contexts(
     *,
     accept_unknown_sop_classes: bool,
     services: frozenset[AeService] = ALL_SERVICES,
+    roles: Iterable[RoleSelection] = (),
 ) -> tuple[NegotiatedContext, ...]:
     """An answer to each proposed context, in the same order; of a service that is not among those granted
-    the user is refused (PS3.8 Table 9-18), not the SOP class."""
-    return tuple(
-        NegotiatedContext(
-            context.context_id,
-            *_granted_answer(
-                _answer(context.abstract_syntax, context.transfer_syntaxes, accept_unknown_sop_classes),
-                context.abstract_syntax,
-                services,
-            ),
-        )
-        for context in proposed
-    )
+    the user is refused (PS3.8 Table 9-18), not the SOP class. ``roles``: what the requestor wants to be."""
+    receivers = {role.sop_class_uid for role in roles if role.scp_role}
+    answers = []
+    for context in proposed:
+        uid = context.abstract_syntax
+        result, syntax = _answer(uid, context.transfer_syntaxes, accept_unknown_sop_classes)
+        # Who gets objects by C-GET need not be let store any.
+        gets = AeService.GET in services and uid in receivers and uid not in _SERVICE_OF
+        if result is ContextResult.ACCEPTANCE and not gets and service_of(uid) not in {None, *services}:
+            result = ContextResult.USER_REJECTION
+        answers.append(NegotiatedContext(context.context_id, result, syntax))
+    return tuple(answers)
 
 
 def service_of(sop_class_uid: str) -> AeService | None:
     """The service that a SOP class which we serve belongs to; None for Verification."""
-    if sop_class_uid == VERIFICATION:
-        return None
-    return AeService.FIND if sop_class_uid in FIND_SOP_CLASSES else AeService.STORE
+    return _SERVICE_OF.get(sop_class_uid, AeService.STORE)
 
 
 def settle_roles(
-    proposed: Iterable[RoleSelection], *, accept_unknown_sop_classes: bool
+    proposed: Iterable[RoleSelection],
+    *,
+    accept_unknown_sop_classes: bool,
+    services: frozenset[AeService] = ALL_SERVICES,
 ) -> tuple[RoleSelection, ...]:
-    """The requestor may be SCU of what we serve; we are SCU of nothing here, so it may not be SCP."""
+    """The requestor may be SCU of what we serve; SCP of Storage, to be sent what it gets (PS3.4 C.5.3.1.1),
+    and of Storage Commitment, to report what we asked for (PS3.4 J.3.3)."""
     return tuple(
-        RoleSelection(role.sop_class_uid, role.scu_role, False)
+        RoleSelection(
+            role.sop_class_uid,
+            role.scu_role and service_of(role.sop_class_uid) in {None, *services},
+            role.scp_role and _may_be_scp(role.sop_class_uid, services),
+        )
         for role in proposed
         if _is_served(role.sop_class_uid, accept_unknown_sop_classes)
     )
 
 
 def settle_extended(proposed: Iterable[ExtendedNegotiation]) -> tuple[ExtendedNegotiation, ...]:
-    """PS3.4 C.5.1.1: what there is of `Matching`, where asked for."""
+    """Where asked for: of queries what there is of `Matching`, relational retrieval (PS3.4 C.5.1.1, C.5.2.1,
+    C.5.3.1)."""
     return tuple(
-        ExtendedNegotiation(one.sop_class_uid, _granted(one.application_information))
+        ExtendedNegotiation(
+            one.sop_class_uid, _granted(one.application_information, _granted_to(one.sop_class_uid))
+        )
         for one in proposed
-        if one.sop_class_uid in FIND_SOP_CLASSES
+        if _granted_to(one.sop_class_uid)
     )
 
 
@@ -118,26 +147,28 @@ def negotiated_matching(proposed: Iterable[ExtendedNegotiation], sop_class_uid: 
     )
 
 
-def _granted(asked: bytes) -> bytes:
-    offered = set(map(int, Matching))
-    return bytes(1 if position in offered and wanted == 1 else 0 for position, wanted in enumerate(asked))
+def _granted_to(sop_class_uid: str) -> frozenset[int]:
+    if sop_class_uid in FIND_SOP_CLASSES:
+        return frozenset(map(int, Matching))
+    if sop_class_uid in MOVE_SOP_CLASSES or sop_class_uid in GET_SOP_CLASSES:
+        return frozenset({int(Matching.RELATIONAL)})
+    return frozenset()
+
+
+def _granted(asked: bytes, positions: frozenset[int]) -> bytes:
+    return bytes(1 if position in positions and wanted == 1 else 0 for position, wanted in enumerate(asked))
+
+
+def _may_be_scp(sop_class_uid: str, services: frozenset[AeService]) -> bool:
+    if sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
+        return AeService.COMMIT in services
+    return sop_class_uid not in _SERVICE_OF and AeService.GET in services
 
 
 def _is_served(sop_class_uid: str, accept_unknown_sop_classes: bool) -> bool:
-    if sop_class_uid == VERIFICATION or sop_class_uid in FIND_SOP_CLASSES:
-        return True
-    if is_storage_sop_class(sop_class_uid):
+    if sop_class_uid in _SERVICE_OF or is_storage_sop_class(sop_class_uid):
         return True
     return accept_unknown_sop_classes and sop_class_uid not in SERVICE_SOP_CLASSES
-
-
-def _granted_answer(
-    answer: tuple[ContextResult, str], abstract_syntax: str, services: frozenset[AeService]
-) -> tuple[ContextResult, str]:
-    result, syntax = answer
-    if result is ContextResult.ACCEPTANCE and service_of(abstract_syntax) not in {None, *services}:
-        return ContextResult.USER_REJECTION, syntax
-    return answer
 
 
 @lru_cache(maxsize=4096)
@@ -148,7 +179,7 @@ def _answer(
     first = transfer_syntaxes[0]
     if not _is_served(abstract_syntax, accept_unknown_sop_classes):
         return ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first
-    if abstract_syntax == VERIFICATION or abstract_syntax in FIND_SOP_CLASSES:
+    if abstract_syntax in _SERVICE_OF:
         chosen = next((syntax for syntax in _QUERY_SYNTAXES if syntax in transfer_syntaxes), None)
     else:
         chosen = _storage_syntax(transfer_syntaxes)

@@ -8,6 +8,7 @@ all studies. Nobody who keeps to the rule sees a difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from isocenter.dicom.charsets import TextDecoder, decoder_for
 from isocenter.dicom.dataset import read_dataset
@@ -15,6 +16,17 @@ from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_values import TEXT_VRS
 from isocenter.dicom.scan_limits import ScanLimits
+from isocenter.dicom.sop_classes import (
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    PATIENT_STUDY_ONLY_FIND,
+    PATIENT_STUDY_ONLY_GET,
+    PATIENT_STUDY_ONLY_MOVE,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+)
 from isocenter.dicom.tags import (
     PATIENT_ID,
     SERIES_INSTANCE_UID,
@@ -45,6 +57,28 @@ _LEVELS = {
     "SERIES": Level.SERIES,
     "IMAGE": Level.INSTANCE,
 }
+
+
+class Model(Enum):
+    """A Query/Retrieve information model: the levels that it has (PS3.4 C.6.1, C.6.2, C.6.3)."""
+
+    PATIENT_ROOT = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+    STUDY_ROOT = ("STUDY", "SERIES", "IMAGE")
+    PATIENT_STUDY_ONLY = ("PATIENT", "STUDY")  # retired
+
+
+MODEL_OF = {
+    PATIENT_ROOT_FIND: Model.PATIENT_ROOT,
+    PATIENT_ROOT_MOVE: Model.PATIENT_ROOT,
+    PATIENT_ROOT_GET: Model.PATIENT_ROOT,
+    STUDY_ROOT_FIND: Model.STUDY_ROOT,
+    STUDY_ROOT_MOVE: Model.STUDY_ROOT,
+    STUDY_ROOT_GET: Model.STUDY_ROOT,
+    PATIENT_STUDY_ONLY_FIND: Model.PATIENT_STUDY_ONLY,
+    PATIENT_STUDY_ONLY_MOVE: Model.PATIENT_STUDY_ONLY,
+    PATIENT_STUDY_ONLY_GET: Model.PATIENT_STUDY_ONLY,
+}
+
 _UNIQUE_KEYS = {
     Level.PATIENT: (PATIENT_ID,),
     Level.STUDY: (STUDY_INSTANCE_UID,),
@@ -106,20 +140,25 @@ class Asked:
     all_supported: bool
 
 
+def read_identifier(identifier: bytes, transfer_syntax_uid: str) -> dict[int, Element]:
+    """The elements of a request's identifier. Raises ScanError."""
+    return {
+        element.tag: element
+        for element in read_dataset(identifier, transfer_syntax_uid, limits=_LIMITS)
+        if element.tag & 0xFFFF and element.tag > 0x0007FFFF
+    }
+
+
 def parse_identifier(
-    identifier: bytes, transfer_syntax_uid: str, *, patient_root: bool, negotiated: frozenset[Matching]
+    identifier: bytes, transfer_syntax_uid: str, *, model: Model, negotiated: frozenset[Matching]
 ) -> Asked:
     """``negotiated``: how the requestor may have its keys matched beyond the ordinary (PS3.4 C.5.1.1).
 
     Raises DimseFailure (A900H) without a level that the information model has, ScanError.
     """
-    elements = {
-        element.tag: element
-        for element in read_dataset(identifier, transfer_syntax_uid, limits=_LIMITS)
-        if element.tag & 0xFFFF and element.tag > 0x0007FFFF
-    }
-    level_text, level = _level(elements.get(QUERY_RETRIEVE_LEVEL), patient_root=patient_root)
-    character_sets = _character_sets(elements)
+    elements = read_identifier(identifier, transfer_syntax_uid)
+    level_text, level = level_of(elements, model)
+    character_sets = character_sets_of(elements)
     decoder = decoder_for(character_sets)
     asked = [element for tag, element in elements.items() if tag not in _AROUND]
     matches = {element.tag: _text(element, decoder) for element in asked}
@@ -150,21 +189,22 @@ def parse_identifier(
     )
 
 
-def _level(element: Element | None, *, patient_root: bool) -> tuple[str, Level]:
+def level_of(elements: dict[int, Element], model: Model) -> tuple[str, Level]:
+    """As it was written, and in our terms. Raises DimseFailure."""
+    element = elements.get(QUERY_RETRIEVE_LEVEL)
     value = element.value if element is not None else b""
     text = value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""
-    level = _LEVELS.get(text)
-    if level is None or (level is Level.PATIENT and not patient_root):
-        choices = "PATIENT, STUDY, SERIES or IMAGE" if patient_root else "STUDY, SERIES or IMAGE"
+    if text not in model.value:
+        choices = f"{', '.join(model.value[:-1])} or {model.value[-1]}"
         raise DimseFailure(
             statuses.IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS,
             f"Query/Retrieve Level is not {choices}",
             (QUERY_RETRIEVE_LEVEL,),
         )
-    return text, level
+    return text, _LEVELS[text]
 
 
-def _character_sets(elements: dict[int, Element]) -> bytes | None:
+def character_sets_of(elements: dict[int, Element]) -> bytes | None:
     element = elements.get(SPECIFIC_CHARACTER_SET)
     return element.value if element is not None and isinstance(element.value, bytes) else None
 

@@ -20,7 +20,9 @@ _CHARACTERS_MAX = 16_384
 _PERMISSIONS = {
     AeService.STORE: Permission.STUDIES_STORE,
     AeService.FIND: Permission.STUDIES_SEARCH,
-    AeService.RETRIEVE: Permission.STUDIES_RETRIEVE,
+    AeService.MOVE: Permission.STUDIES_RETRIEVE,
+    AeService.GET: Permission.STUDIES_RETRIEVE,
+    AeService.COMMIT: Permission.STUDIES_STORE,
 }
 
 

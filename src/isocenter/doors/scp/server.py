@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from isocenter.dicom import dictionary
 from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.protocol.limits import Limits
+from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.identity import IdentityVerifier
+from isocenter.doors.scp.outgoing import Outgoing
+from isocenter.doors.scp.retrieving import Retriever
 from isocenter.doors.scp.service import DicomService
 from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database
 from isocenter.platform.security import NoRecorder, Recorder
@@ -26,13 +30,16 @@ class DicomServices:
     ingest: Ingest
     ae_titles: AeTitles
     clock: Clock
+    outgoing: Outgoing
+    commitments: CommitmentWorker
     verifier: IdentityVerifier | None = None
     recorder: Recorder = field(default_factory=NoRecorder)
 
 
 @dataclass(frozen=True, slots=True)
 class DicomSettings:
-    """``max_pdu`` in bytes; ``other_ae_titles`` are called besides ``ae_title``."""
+    """``max_pdu`` in bytes; ``other_ae_titles`` are called besides ``ae_title``. ``move_associations``: how
+    many one C-MOVE may use at once."""
 
     ae_title: str = "ISOCENTER"
     other_ae_titles: tuple[str, ...] = ()
@@ -41,6 +48,7 @@ class DicomSettings:
     idle_s: float = 60.0
     associations_max: int = 200
     operations_max: int = 16
+    move_associations: int = 1
     accept_unknown_sop_classes: bool = False
 
 
@@ -52,6 +60,15 @@ def create_dicom_server(
     Shut it down before the services are closed.
     """
     dictionary.load()  # for identifiers in implicit VR; later it would hold up every association
+    witness = AssociationWitness(services.recorder, services.clock)
+    retriever = Retriever(
+        services.database,
+        services.ingest.store,
+        services.ae_titles.admission,
+        witness,
+        services.outgoing,
+        associations=settings.move_associations,
+    )
     service = DicomService(
         database=services.database,
         ingest=services.ingest,
@@ -59,7 +76,9 @@ def create_dicom_server(
         ae_titles=frozenset({settings.ae_title, *settings.other_ae_titles}),
         accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
         verifier=services.verifier,
-        witness=AssociationWitness(services.recorder, services.clock),
+        witness=witness,
+        retriever=retriever,
+        committing=Committing(services.commitments, services.ae_titles.admission, witness),
     )
     return DimseServer(
         service,

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND
+from isocenter.dicom.sop_classes import STORAGE_COMMITMENT_PUSH_MODEL
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.net.service import (
     Accept,
     Answer,
     AssociationInfo,
+    NAnswer,
     Outcome,
     Peer,
     PendingAnswer,
     Reject,
+    SendSubOperation,
     StoreSink,
+    SubOperations,
 )
 from isocenter.dimse.protocol import rejections, statuses
-from isocenter.dimse.protocol.messages import CFindRequest, CStoreRequest
+from isocenter.dimse.protocol.messages import (
+    CFindRequest,
+    CGetRequest,
+    CMoveRequest,
+    CStoreRequest,
+    NActionRequest,
+    NEventReportRequest,
+)
 from isocenter.dimse.protocol.pdu import AssociateRequest
 from isocenter.dimse.protocol.user_information import (
     AsynchronousOperationsWindow,
     UserIdentity,
     UserIdentityType,
 )
+from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.contexts import (
     FIND_SOP_CLASSES,
     negotiate_contexts,
@@ -33,8 +45,9 @@ from isocenter.doors.scp.contexts import (
     settle_roles,
 )
 from isocenter.doors.scp.finding import find_answers
-from isocenter.doors.scp.identifiers import Asked, parse_identifier
+from isocenter.doors.scp.identifiers import MODEL_OF, Asked, parse_identifier
 from isocenter.doors.scp.identity import IdentityVerifier, narrowed
+from isocenter.doors.scp.retrieving import Retriever
 from isocenter.doors.scp.statuses import answer_to_error
 from isocenter.doors.scp.storing import IngestSink
 from isocenter.doors.scp.witness import AssociationWitness
@@ -49,8 +62,8 @@ from isocenter.platform.telemetry import get_logger
 
 log = get_logger(__name__)
 
-# 0 stands for the server's own bound; of us nobody may have more than one operation open at a time.
-_WINDOW = AsynchronousOperationsWindow(invoked=0, performed=1)
+# 0 stands for the server's own bound, in both directions.
+_WINDOW = AsynchronousOperationsWindow(invoked=0, performed=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +74,14 @@ class _Door:
     ae_titles: frozenset[str]
     accept_unknown_sop_classes: bool
     witness: AssociationWitness
+    retriever: Retriever
+    committing: Committing
     verifier: IdentityVerifier | None = None
 
 
 class DicomService(_Door):
-    """Verification, Storage and Query/Retrieve FIND as SCP; implements ``dimse.net.service.Service``."""
+    """Verification, Storage, Query/Retrieve and Storage Commitment as SCP; implements
+    ``dimse.net.service.Service``."""
 
     __slots__ = ()
 
@@ -91,8 +107,13 @@ class DicomService(_Door):
             return rejections.NO_REASON
         unknown = self.accept_unknown_sop_classes
         return Accept(
-            negotiate_contexts(request.contexts, accept_unknown_sop_classes=unknown, services=grant.services),
-            roles=settle_roles(proposed.roles, accept_unknown_sop_classes=unknown),
+            negotiate_contexts(
+                request.contexts,
+                accept_unknown_sop_classes=unknown,
+                services=grant.services,
+                roles=proposed.roles,
+            ),
+            roles=settle_roles(proposed.roles, accept_unknown_sop_classes=unknown, services=grant.services),
             user_identity_response=_identity_response(proposed.user_identity),
             asynchronous_operations_window=_WINDOW,
             extended_negotiations=settle_extended(proposed.extended_negotiations),
@@ -158,7 +179,7 @@ class DicomService(_Door):
             asked = parse_identifier(
                 identifier,
                 transfer_syntax_uid,
-                patient_root=sop_class_uid == PATIENT_ROOT_FIND,
+                model=MODEL_OF[sop_class_uid],
                 negotiated=negotiated_matching(extended, sop_class_uid),
             )
             answers = find_answers(
@@ -183,6 +204,41 @@ class DicomService(_Door):
             raise DimseFailure(answer_to.status, answer_to.comment) from error
         finally:
             self.witness.found(association, None if asked is None else asked.query, answered, reason)
+
+    def move(
+        self,
+        association: AssociationInfo,
+        request: CMoveRequest,
+        identifier: bytes,
+        transfer_syntax_uid: str,
+        cancelled: asyncio.Event,
+    ) -> AsyncIterator[SubOperations]:
+        return self.retriever.move(association, request, identifier, transfer_syntax_uid, cancelled)
+
+    def get(  # noqa: PLR0917
+        self,
+        association: AssociationInfo,
+        request: CGetRequest,
+        identifier: bytes,
+        transfer_syntax_uid: str,
+        cancelled: asyncio.Event,
+        send: SendSubOperation,
+    ) -> AsyncIterator[SubOperations]:
+        return self.retriever.get(association, request, identifier, transfer_syntax_uid, cancelled, send)
+
+    async def n_action(
+        self, association: AssociationInfo, request: NActionRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.requested_sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
+            return await self.committing.n_action(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
+
+    async def n_event_report(
+        self, association: AssociationInfo, request: NEventReportRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.affected_sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
+            return await self.committing.n_event_report(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
 
 
 def _caller(request: AssociateRequest, peer: Peer) -> Caller:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.dimse.net.service import AssociationInfo
@@ -33,6 +34,19 @@ _STUDIES_MAX = 256  # of one association, until they are told before its end
 _LEVELS = {Level.PATIENT: "patient", Level.STUDY: "study", Level.SERIES: "series", Level.INSTANCE: "instance"}
 
 Details = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(slots=True)
+class Retrieved:
+    """A retrieval: what was asked for, where to (empty: to who asked), what became of each study's objects,
+    how many were never tried, and why it ended early."""
+
+    asked: Mapping[str, str] = field(default_factory=dict)
+    destination: str = ""
+    destination_host: str = ""
+    studies: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    remaining: int = 0
+    reason: str = ""
 
 
 class AssociationWitness:
@@ -105,6 +119,46 @@ class AssociationWitness:
         caller = _caller_of(association)
         self._record(caller, Action.SEARCH, ended, resource_kind=kind, resource_id="", details=told)
 
+    def retrieved(self, association: AssociationInfo, told: Retrieved) -> None:
+        """One event for each study that objects were sent of, or one where none was."""
+        caller = _caller_of(association)
+        about: dict[str, str | int] = {"part": "objects"}
+        if told.destination:
+            about |= {"destination": told.destination, "destination_host": told.destination_host}
+        if told.reason:
+            about["reason"] = told.reason
+        if told.remaining:
+            about["remaining"] = told.remaining
+        if not told.studies:
+            about |= told.asked
+        for study, counts in (told.studies or {"": {"objects": 0}}).items():
+            sent = counts.get("objects", 0)
+            ended = EventOutcome.SUCCESS if sent or not (told.reason or counts.get("failed")) else _FAILED
+            self._record(
+                caller,
+                Action.READ,
+                ended,
+                resource_kind="study",
+                resource_id=study,
+                details={**about, **counts},
+            )
+
+    def asked_to_commit(
+        self, association: AssociationInfo, transaction_uid: str, instances: int, reason: str = ""
+    ) -> None:
+        """Storage commitment was asked for; ``reason``: why it was refused."""
+        told: dict[str, str | int] = {"instances": instances} | ({"reason": reason} if reason else {})
+        ended = _FAILED if reason else EventOutcome.SUCCESS
+        caller = _caller_of(association)
+        self._record(
+            caller,
+            Action.READ,
+            ended,
+            resource_kind="commitment",
+            resource_id=transaction_uid,
+            details=told,
+        )
+
     def _record(
         self,
         caller: Subject,
@@ -146,6 +200,7 @@ def _caller(ae_title: str, peer_host: str, organization_id: int) -> Subject:
     return Subject(SubjectKind.AE_TITLE, ae_title, organization_id, frozenset(), ae_title, peer_host)
 
 
+_FAILED = EventOutcome.FAILED
 _FAILURES = frozenset({"rejected", "quarantined", "failed"})
 
 

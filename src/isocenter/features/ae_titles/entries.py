@@ -15,10 +15,13 @@ class AeService(StrEnum):
 
     STORE = "store"
     FIND = "find"
-    RETRIEVE = "retrieve"
+    MOVE = "move"  # have objects sent to a destination of its organisation
+    GET = "get"  # have them sent over its own association
+    COMMIT = "commit"  # ask for storage commitment, and report it to us
 
 
 ALL_SERVICES = frozenset(AeService)
+NO_SERVICE = "none"
 
 
 class RefusalReason(StrEnum):
@@ -83,12 +86,15 @@ def services_of(text: str) -> tuple[AeService, ...]:
 
 
 def checked_services(names: Iterable[str]) -> str:
-    """The table's text for these services. Raises InvalidInput for none, or one that does not exist."""
+    """The table's text for these services; ``none`` alone stands for no service but Verification. Raises
+    InvalidInput for an empty list, or one that does not exist."""
     wanted = {name.strip().lower() for name in names} - {""}
+    if wanted == {NO_SERVICE}:
+        return ""
     if not wanted or wanted - {service.value for service in AeService}:
         raise InvalidInput(
             f"{','.join(sorted(wanted))[:60]!r} names no services.",
             code="invalid-services",
-            remedy="Name some of store, find and retrieve, separated by commas.",
+            remedy=f"Name some of {', '.join(AeService)}, separated by commas; or none, for C-ECHO alone.",
         )
     return ",".join(service for service in AeService if service in wanted)

@@ -80,3 +80,36 @@ WHERE organization_id = :organization_id AND calling_ae_title = :title
 FORGET_REFUSED = Sql("""
 DELETE FROM refused_association WHERE organization_id = :organization_id AND id IN :ids
 """)
+
+# --- destinations
+
+PUT_DESTINATION = Sql("""
+INSERT INTO ae_destination (organization_id, title, address, port, tls, tls_name, transfer_syntaxes,
+    associations_max, availability_after_s, description, created_at_us)
+VALUES (:organization_id, :title, :address, :port, :tls, :tls_name, :transfer_syntaxes, :associations_max,
+    :availability_after_s, :description, :created_at_us)
+ON CONFLICT (organization_id, title) DO UPDATE SET
+    address = excluded.address, port = excluded.port, tls = excluded.tls, tls_name = excluded.tls_name,
+    transfer_syntaxes = excluded.transfer_syntaxes, associations_max = excluded.associations_max,
+    availability_after_s = excluded.availability_after_s, description = excluded.description
+RETURNING title, address, port, tls, tls_name, transfer_syntaxes, associations_max, availability_after_s,
+    description, created_at_us
+""")
+
+_DESTINATIONS = """
+SELECT organization_id, title, address, port, tls, tls_name, transfer_syntaxes, associations_max,
+    availability_after_s, description, created_at_us
+FROM ae_destination
+"""
+
+LIST_DESTINATIONS = Sql(_DESTINATIONS + "WHERE organization_id = :organization_id ORDER BY title")
+
+FIND_DESTINATION = Sql(_DESTINATIONS + "WHERE organization_id = :organization_id AND title = :title")
+
+FIND_TOLD_OF_STUDIES = Sql(
+    _DESTINATIONS + "WHERE availability_after_s IS NOT NULL ORDER BY organization_id, title"
+)
+
+REMOVE_DESTINATION = Sql("""
+DELETE FROM ae_destination WHERE organization_id = :organization_id AND title = :title RETURNING id
+""")

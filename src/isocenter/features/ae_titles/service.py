@@ -66,7 +66,7 @@ class AeTitles:
         by_operator: bool = False,
     ) -> RegisteredTitle:
         """Let ``title`` call, from ``host`` (address or network) or, when empty, from anywhere; for these
-        services (store, find, retrieve), and only with this certificate (``certificates.py``).
+        services (``AeService``, or ``none`` for C-ECHO alone), and only with this certificate.
 
         Registering what is registered changes its description, and services and certificate where they are
         given. Raises InvalidInput, Conflict where another organisation has the title at that place, or in a
@@ -140,7 +140,7 @@ def _register(organization_id: int, wanted: _Wanted, now_us: int) -> Work[Regist
             title=title,
             host=host,
             description=wanted.description,
-            services=wanted.services or checked_services(AeService),
+            services=checked_services(AeService) if wanted.services is None else wanted.services,
             certificate=wanted.certificate or "",
             now_us=now_us,
         )

@@ -69,6 +69,16 @@ async def read_changes(
     return await database.read(_read, organization_id, after, limit)
 
 
+async def last_change(database: Database, organization_id: int) -> int:
+    """The number of the latest change; 0 before the first."""
+    return await database.read(_last, organization_id)
+
+
+def _last(organization_id: int) -> Work[int]:
+    rows = yield queries.LAST_CHANGE(organization_id=organization_id)
+    return int(rows[0]["number"] or 0)
+
+
 def _read(organization_id: int, after: int, limit: int) -> Work[list[Change]]:
     rows = yield queries.READ_FEED(organization_id=organization_id, after=after, limit=limit)
     return [

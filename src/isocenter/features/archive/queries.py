@@ -278,6 +278,8 @@ READ_FEED = Sql("""
     ORDER BY number LIMIT :limit
 """)
 
+LAST_CHANGE = Sql("SELECT max(id) AS number FROM change_feed WHERE organization_id = :organization_id")
+
 PUT_IN_QUARANTINE = Sql("""
     INSERT INTO quarantine (organization_id, public_id, object_key, size, header_size, sha256,
         transfer_syntax_uid, problems, known, door, peer, received_at_us, times_seen)

@@ -69,6 +69,7 @@ class Coding:
 _ACCESSED = {letter: Coding(INSTANCES_ACCESSED, letter) for letter in "RUD"}
 _TRANSFERRED_HERE = Coding(INSTANCES_TRANSFERRED, "C", (), SOURCE, DESTINATION)
 _TRANSFERRED_AWAY = Coding(INSTANCES_TRANSFERRED, "R", (), DESTINATION, SOURCE)
+_TRANSFERRED_ON = Coding(INSTANCES_TRANSFERRED, "R", (), None, SOURCE)
 _EXPORTED = Coding(EXPORT, "R", (), DESTINATION, SOURCE)
 _OTHER = Coding(APPLICATION_ACTIVITY, "E")
 
@@ -117,7 +118,7 @@ def coding_of(entry: Entry) -> Coding:
     """Total: an entry of a kind that is not known here is an application activity."""
     coding = _CODINGS.get((entry.action, entry.resource_kind)) or _CODINGS.get((entry.action, ""), _OTHER)
     if coding is _ACCESSED["R"] and '"part":"objects"' in entry.details:
-        return _TRANSFERRED_AWAY
+        return _TRANSFERRED_ON if '"destination":' in entry.details else _TRANSFERRED_AWAY
     return coding
 
 

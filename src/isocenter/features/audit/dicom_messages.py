@@ -10,7 +10,15 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import orjson
 
-from isocenter.features.audit.coding import Coded, coding_of, identifier, identifier_kind, outcome_of
+from isocenter.features.audit.coding import (
+    DESTINATION,
+    INSTANCES_TRANSFERRED,
+    Coded,
+    coding_of,
+    identifier,
+    identifier_kind,
+    outcome_of,
+)
 from isocenter.features.audit.entries import Entry
 from isocenter.platform.security import Action
 
@@ -39,6 +47,8 @@ def dicom_message(entry: Entry, source: str) -> bytes:
     archive = SubElement(message, "ActiveParticipant", UserID=_clean(source), UserIsRequestor="false")
     if coding.archive is not None:
         _coded(archive, "RoleIDCode", coding.archive)
+    if coding.event is INSTANCES_TRANSFERRED:
+        _third_party(message, entry)
     origin = SubElement(
         message,
         "AuditSourceIdentification",
@@ -75,6 +85,19 @@ def _asker(message: Element, entry: Entry, role: Coded | None) -> None:
     asker = SubElement(message, "ActiveParticipant", who)
     if role is not None:
         _coded(asker, "RoleIDCode", role)
+
+
+def _third_party(message: Element, entry: Entry) -> None:
+    """Where one system had objects sent to another (C-MOVE), that one is their destination."""
+    details = details_of(entry)
+    title, host = details.get("destination", ""), details.get("destination_host", "")
+    if not title:
+        return
+    who = {"UserID": _clean(title), "UserIsRequestor": "false"}
+    if host:
+        who["NetworkAccessPointID"] = _clean(host)
+        who["NetworkAccessPointTypeCode"] = "2" if is_address(host) else "1"
+    _coded(SubElement(message, "ActiveParticipant", who), "RoleIDCode", DESTINATION)
 
 
 def _object(message: Element, entry: Entry) -> None:

@@ -4,63 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from isocenter.dimse.net.bodies import Body
 from isocenter.dimse.net.client import ClientAssociation, Proposal
-from isocenter.dimse.net.errors import (
-    AssociationAborted,
-    AssociationRejected,
-    ConnectFailed,
-    DimseFailure,
-    DimseTimeout,
-)
-from isocenter.dimse.protocol import rejections, statuses
-from isocenter.features.remotes.contexts import accepted_syntax, plan, why_not_accepted
+from isocenter.dimse.net.errors import AssociationRejected, ConnectFailed
+from isocenter.dimse.protocol import rejections
+from isocenter.dimse.protocol.messages import CStoreResponse
+from isocenter.features.remotes.contexts import plan, why_not_accepted
 from isocenter.features.remotes.outgoing import OutgoingObject
 from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.rewriting import rewritten
+from isocenter.features.remotes.streaming import (
+    Sender,
+    SendOutcome,
+    SendPolicy,
+    Sent,
+    Waiting,
+    pause_s,
+)
 from isocenter.kit.errors import IsocenterError, Unavailable
 
-ATTEMPTS_MAX = 4
-_FIRST_PAUSE_S = 1.0
-_PAUSE_MAX_S = 30.0
+__all__ = ["SendObjects", "SendOutcome", "SendPolicy", "Sent"]
 
-
-class SendOutcome(StrEnum):
-    STORED = "stored"
-    WARNING = "stored-with-warning"
-    REFUSED = "refused"  # the peer answered with a failure
-    NOT_ACCEPTED = "not-accepted"  # the peer takes no such objects, or not in that transfer syntax
-    FAILED = "failed"  # it could not be read, or the peer could not be spoken to
-
-    @property
-    def arrived(self) -> bool:
-        return self in {SendOutcome.STORED, SendOutcome.WARNING}
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of one object. ``status`` is the peer's, where it answered; ``says`` is for people;
-    ``rewritten_to`` the transfer syntax it was sent in, where that is not its own."""
-
-    object: OutgoingObject
-    outcome: SendOutcome
-    says: str
-    status: int | None = None
-    attempts: int = 1
-    rewritten_to: str = ""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    object: OutgoingObject
-    attempts: int = 0
+_TURN_OBJECTS = 16
+"""After so many, whoever waits for an association with the same peer has a turn."""
 
 
 class SendObjects:
-    """One run of sending. ``associations``: how many at once; ``pause`` waits between attempts."""
+    """One run of sending. ``associations``: how many at once; with more than one, or where the peer takes
+    several objects at once, objects may overtake one another. ``move_originator``: the AE title and the
+    message ID of the C-MOVE whose sub-operations these are. ``wait_s``: how long to wait in line for a peer
+    whose associations are all in use; None: as ``Remotes`` does.
+    """
 
     def __init__(
         self,
@@ -68,33 +44,56 @@ class SendObjects:
         peer: Peer,
         *,
         associations: int = 1,
-        attempts_max: int = ATTEMPTS_MAX,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        policy: SendPolicy | None = None,
+        move_originator: tuple[str, int] | None = None,
+        wait_s: float | None = None,
     ) -> None:
         self._remotes = remotes
         self._peer = peer
         self._associations = associations
-        self._attempts_max = attempts_max
-        self._pause = pause
+        self._policy = policy or SendPolicy()
+        self._move_originator = move_originator
+        self._wait_s = wait_s
         self._connected = False
         self._busy = 0
-        self._stopped: IsocenterError | None = None
-        self._tell: Callable[[Sent], None] = lambda sent: None
+        self._sender: Sender | None = None
+        self._leave = False
 
-    async def run(self, objects: Iterable[OutgoingObject], tell: Callable[[Sent], None]) -> None:
+    async def run(self, objects: Sequence[OutgoingObject], tell: Callable[[Sent], None]) -> None:
         """Send each object once; ``tell`` hears of each, in the order in which they are done with."""
-        self._tell = tell
-        for load in plan(objects):
-            waiting = deque(_Waiting(one) for one in load.objects)
-            if not self._stopped:
-                await self._run_workers(load.contexts, waiting)
-            for left in waiting:
-                assert self._stopped is not None, "workers leave nothing behind unless they are stopped"
-                tell(Sent(left.object, SendOutcome.FAILED, self._stopped.detail, attempts=left.attempts))
+        sender = Sender(tell, self._policy)
+        sender.leave, sender.stopped = self._leave, self.stopped
+        self._sender = sender
+        try:
+            for load in plan(objects, self._policy.conversions, self._policy.preferred):
+                waiting = deque(Waiting(one) for one in load.objects)
+                if sender.goes_on:
+                    await self._run_workers(sender, load.contexts, waiting)
+                if sender.leave:
+                    return
+                for left in waiting:
+                    assert sender.stopped is not None, "workers leave nothing behind unless they are stopped"
+                    says = sender.stopped.detail
+                    sender.told(Sent(left.object, SendOutcome.FAILED, says, attempts=left.attempts))
+        finally:
+            await sender.close()
 
-    async def _run_workers(self, contexts: tuple[Proposal, ...], waiting: deque[_Waiting]) -> None:
+    def leave(self) -> None:
+        """Begin nothing more: ``run`` ends once what is under way is answered, and is silent on the rest."""
+        self._leave = True
+        if self._sender is not None:
+            self._sender.leave = True
+
+    @property
+    def stopped(self) -> IsocenterError | None:
+        """Why the peer was given up before all was sent."""
+        return None if self._sender is None else self._sender.stopped
+
+    async def _run_workers(
+        self, sender: Sender, contexts: tuple[Proposal, ...], waiting: deque[Waiting]
+    ) -> None:
         count = min(self._associations, len(waiting))
-        workers = {asyncio.create_task(self._work(contexts, waiting)) for _ in range(count)}
+        workers = {asyncio.create_task(self._work(sender, contexts, waiting)) for _ in range(count)}
         try:
             while workers:
                 done, workers = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
@@ -107,25 +106,36 @@ class SendObjects:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, contexts: tuple[Proposal, ...], waiting: deque[_Waiting]) -> None:
+    async def _work(self, sender: Sender, contexts: tuple[Proposal, ...], waiting: deque[Waiting]) -> None:
         failures = 0
-        while waiting and not self._stopped:
+        while waiting and sender.goes_on:
             try:
-                async with self._remotes.association(self._peer, contexts) as association:
+                async with self._remotes.association(
+                    self._peer, contexts, wait_s=self._wait_s
+                ) as association:
                     self._connected, failures = True, 0
                     self._busy += 1
                     try:
-                        while waiting and not self._stopped and association.usable:
-                            await self._send_next(association, waiting)
+                        await self._send_over(sender, association, waiting)
                     finally:
                         self._busy -= 1
-            except Unavailable as error:  # no association: _send_next deals with all that comes later
+            except Unavailable as error:  # no association: the sender deals with all that comes later
                 failures += 1
-                if failures >= self._attempts_max or not self._worth_another_try(error):
+                if failures >= self._policy.attempts_max or not self._worth_another_try(error):
                     if not self._busy:
-                        self._stopped = error
+                        sender.stopped = error
                     return
-                await self._pause(_pause_s(failures))
+                await self._policy.pause(pause_s(failures))
+
+    async def _send_over(
+        self, sender: Sender, association: ClientAssociation, waiting: deque[Waiting]
+    ) -> None:
+        begun_at = sender.done
+
+        def enough() -> bool:
+            return sender.done - begun_at >= _TURN_OBJECTS and self._remotes.is_waited_for(self._peer)
+
+        await sender.over(_Channel(association, self._move_originator), waiting, enough=enough)
 
     def _worth_another_try(self, error: Unavailable) -> bool:
         if isinstance(error, AssociationRejected):
@@ -133,56 +143,33 @@ class SendObjects:
         # Who never answered has a wrong address more often than a bad moment.
         return self._connected or not isinstance(error, ConnectFailed)
 
-    async def _send_next(self, association: ClientAssociation, waiting: deque[_Waiting]) -> None:
-        item = waiting.popleft()
-        item.attempts += 1
-        try:
-            sent = await self._send(association, item)
-        except BaseException:
-            waiting.appendleft(item)
-            raise
-        if sent is not None:
-            self._tell(sent)
-            return
-        # First in line again: an order that peers may count on is kept as far as it can be.
-        waiting.appendleft(item)
-        await self._pause(_pause_s(item.attempts))
 
-    async def _send(self, association: ClientAssociation, item: _Waiting) -> Sent | None:
-        """None when it is to be tried again."""
-        one, attempts = item.object, item.attempts
-        syntax = accepted_syntax(association, one)
-        if syntax is None:
-            reason = why_not_accepted(association, one)
-            return Sent(one, SendOutcome.NOT_ACCEPTED, reason, attempts=attempts)
-        other = syntax if syntax != one.transfer_syntax_uid else ""
-        try:
-            body = await rewritten(one.body(), one.transfer_syntax_uid, syntax) if other else one.body()
-            answer = await association.store(one.sop_class_uid, one.sop_instance_uid, syntax, body)
-        except (IsocenterError, OSError) as error:
-            return None if self._is_passing(error, attempts) else _failed(item, error)
-        if statuses.family(answer.status) is statuses.Family.WARNING:
-            says = statuses.describe(answer.status)
-            return Sent(one, SendOutcome.WARNING, says, answer.status, attempts, other)
-        return Sent(one, SendOutcome.STORED, "stored", answer.status, attempts, other)
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """An association that we opened, as ``streaming.Channel``."""
 
-    def _is_passing(self, error: IsocenterError | OSError, attempts: int) -> bool:
-        """Whether another attempt may do better, and there is one left."""
-        if attempts >= self._attempts_max:
-            return False
-        if isinstance(error, DimseFailure):
-            return error.status >> 8 == statuses.OUT_OF_RESOURCES >> 8
-        return isinstance(error, AssociationAborted | DimseTimeout)
+    association: ClientAssociation
+    move_originator: tuple[str, int] | None
 
+    @property
+    def window(self) -> int:
+        return self.association.window
 
-def _failed(item: _Waiting, error: IsocenterError | OSError) -> Sent:
-    if isinstance(error, DimseFailure):
-        return Sent(item.object, SendOutcome.REFUSED, error.detail, error.status, item.attempts)
-    if isinstance(error, IsocenterError):
-        return Sent(item.object, SendOutcome.FAILED, error.detail, attempts=item.attempts)
-    says = error.strerror or type(error).__name__
-    return Sent(item.object, SendOutcome.FAILED, says, attempts=item.attempts)
+    @property
+    def usable(self) -> bool:
+        return self.association.usable
 
+    def accepted(self, sop_class_uid: str) -> Collection[str]:
+        return self.association.accepted(sop_class_uid)
 
-def _pause_s(attempts: int) -> float:
-    return min(_PAUSE_MAX_S, _FIRST_PAUSE_S * 2.0 ** (attempts - 1))
+    def why_not_accepted(self, one: OutgoingObject) -> str:
+        return why_not_accepted(self.association, one)
+
+    async def store(self, one: OutgoingObject, transfer_syntax_uid: str, body: Body) -> CStoreResponse:
+        return await self.association.store(
+            one.sop_class_uid,
+            one.sop_instance_uid,
+            transfer_syntax_uid,
+            body,
+            move_originator=self.move_originator,
+        )

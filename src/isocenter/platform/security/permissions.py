@@ -17,6 +17,8 @@ class Permission(StrEnum):
     CHANGES_READ = "changes:read"
     AE_TITLES_READ = "ae-titles:read"
     AE_TITLES_MANAGE = "ae-titles:manage"
+    COMMITMENTS_READ = "commitments:read"
+    COMMITMENTS_MANAGE = "commitments:manage"
     USERS_READ = "users:read"
     USERS_MANAGE = "users:manage"
     KEYS_MANAGE = "keys:manage"
@@ -47,5 +49,7 @@ PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
     Role.RADIOGRAPHER: _READS | _STORES | {Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE},
     Role.RADIOLOGIST: _READS | _STORES,
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
-    Role.SERVICE: _READS | _STORES | {Permission.CHANGES_READ},
+    Role.SERVICE: _READS
+    | _STORES
+    | {Permission.CHANGES_READ, Permission.COMMITMENTS_READ, Permission.COMMITMENTS_MANAGE},
 }

@@ -245,6 +245,12 @@ class Settings(BaseModel):
         30.0, DICOM, "Seconds that a peer may take to ask for or to end an association (ARTIM, PS3.8 §9.1.5)"
     )
     dimse_idle_timeout_s: Seconds = setting(60.0, DICOM, "Seconds of silence after which we abort")
+    dimse_response_timeout_s: Seconds = setting(
+        60.0, DICOM, "Seconds that a system which we call may say nothing while it owes us an answer"
+    )
+    dimse_move_associations: Annotated[int, Field(ge=1, le=64)] = setting(
+        1, DICOM, "Associations that one C-MOVE may use at once; with more than one objects may change places"
+    )
     dimse_user_identity: Literal["ignore", "verify"] = setting(
         "ignore",
         DICOM,
@@ -256,6 +262,11 @@ class Settings(BaseModel):
     dicom_tls_key: Path | Literal[""] = setting("", DICOM, "Private key of that certificate (PEM)")
     dicom_tls_ca: Path | Literal[""] = setting(
         "", DICOM, "Authorities (PEM); when set, callers must show a certificate of one of them"
+    )
+    dicom_tls_peers_ca: Path | Literal[""] = setting(
+        "",
+        DICOM,
+        "Authorities (PEM) of systems that we call; empty: those of dicom_tls_ca, else the system's",
     )
     dicom_tls_profile: Literal["bcp195", "bcp195-modified", "bcp195-nd"] = setting(
         "bcp195", DICOM, "TLS versions and cipher suites: PS3.15 B.12, B.13, or B.10 for older equipment"
@@ -426,8 +437,17 @@ class Settings(BaseModel):
         return _tls_files(self.http_tls_cert, self.http_tls_key, self.http_tls_ca)
 
     @property
+    def dicom_tls_peers_ca_file(self) -> Path | None:
+        """None: those of the system."""
+        return _file(self.dicom_tls_peers_ca or self.dicom_tls_ca)
+
+    @property
     def dicom_tls_files(self) -> tuple[Path, Path, Path | None] | None:
         return _tls_files(self.dicom_tls_cert, self.dicom_tls_key, self.dicom_tls_ca)
+
+
+def _file(path: Path | str) -> Path | None:
+    return Path(path).expanduser() if path else None
 
 
 def _tls_files(cert: Path | str, key: Path | str, ca: Path | str) -> tuple[Path, Path, Path | None] | None:

@@ -1,0 +1,124 @@
+"""A retrieval under way: its counts, what its requester hears meanwhile, what the trail hears in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from isocenter.dicom.dataset import write_dataset
+from isocenter.dicom.element import Element
+from isocenter.dimse.net.service import SubOperations
+from isocenter.doors.scp.statuses import comment
+from isocenter.features.archive.retrieve import StoredInstance
+from isocenter.features.archive.selection import data_set_of
+from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.features.remotes.streaming import SendOutcome, Sent
+from isocenter.platform.storage.interface import ObjectStore
+
+FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+_LOOKED_AT_EVERY_S = 0.25
+_SILENT_S_MAX = 5.0
+"""Also where nothing moves the requester hears that we are there."""
+_LEAVE_S = 10.0
+"""What is on its way when a C-CANCEL comes may take so long to arrive."""
+
+
+def outgoing_objects(store: ObjectStore, instances: Sequence[StoredInstance]) -> list[OutgoingObject]:
+    return [
+        OutgoingObject(
+            one.sop_class_uid,
+            one.sop_instance_uid,
+            one.transfer_syntax_uid,
+            data_set_of(store, one),
+            one.size - one.header_size,
+            one.sop_instance_uid,
+        )
+        for one in instances
+    ]
+
+
+class Tally:
+    """Counts sub-operations; ``failures`` are UIDs, ``studies`` what became of each study's objects."""
+
+    def __init__(self, instances: Sequence[StoredInstance]) -> None:
+        self.total = len(instances)
+        self.completed = self.warnings = 0
+        self.failures: list[str] = []
+        self.why = ""
+        self.studies: dict[str, Counter[str]] = {}
+        self._study_of = {one.sop_instance_uid: one.study_instance_uid for one in instances}
+
+    def tell(self, sent: Sent) -> None:
+        study = self._study_of[sent.object.sop_instance_uid]
+        counts = self.studies.setdefault(study, Counter())
+        if sent.outcome.arrived:
+            counts["objects"] += 1
+            if sent.outcome is SendOutcome.WARNING:
+                self.warnings += 1
+            else:
+                self.completed += 1
+            return
+        counts["failed"] += 1
+        self.why = self.why or sent.says
+        self.failures.append(sent.object.sop_instance_uid)
+
+    @property
+    def remaining(self) -> int:
+        return self.total - self.completed - self.warnings - len(self.failures)
+
+    def now(self) -> SubOperations:
+        return SubOperations(self.remaining, self.completed, len(self.failures), self.warnings)
+
+    def final(self, transfer_syntax_uid: str) -> SubOperations:
+        """With the list of what failed, and why the first of them did."""
+        return SubOperations(
+            self.remaining,
+            self.completed,
+            len(self.failures),
+            self.warnings,
+            _failed_list(self.failures, transfer_syntax_uid),
+            comment(self.why),
+        )
+
+
+async def told_while(
+    running: asyncio.Task[Any], tally: Tally, cancelled: asyncio.Event, leave: Callable[[], None]
+) -> AsyncGenerator[SubOperations, None]:
+    """The counts while ``running`` goes on: at once, then where they changed, four times a second at most.
+
+    A C-CANCEL makes it ``leave``. When nobody listens any longer ``running`` is cancelled. Raises what it
+    raised.
+    """
+    stop = asyncio.create_task(cancelled.wait())
+    told, silent_s = tally.now(), 0.0
+    try:
+        yield told
+        while not running.done():
+            await asyncio.wait(
+                {running, stop}, timeout=_LOOKED_AT_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if cancelled.is_set():
+                leave()
+                await asyncio.wait({running}, timeout=_LEAVE_S)
+                break
+            silent_s += _LOOKED_AT_EVERY_S
+            if not running.done() and (tally.now() != told or silent_s >= _SILENT_S_MAX):
+                told, silent_s = tally.now(), 0.0
+                yield told
+    finally:
+        stop.cancel()
+        running.cancel()
+        await asyncio.gather(stop, running, return_exceptions=True)
+    if not running.cancelled():
+        running.result()
+
+
+def _failed_list(uids: Sequence[str], transfer_syntax_uid: str) -> bytes | None:
+    """(0008,0058), which only an answer with failures has (PS3.4 C.4.2.1.4.2)."""
+    if not uids:
+        return None
+    value = "\\".join(uids).encode("ascii", "replace")
+    element = Element(FAILED_SOP_INSTANCE_UID_LIST, "UI", value + b"\0" * (len(value) % 2))
+    return write_dataset([element], transfer_syntax_uid)
