@@ -11,7 +11,7 @@ from services.processes import Process, ServiceFailed, can_connect, free_ports
 
 TOOLS = (
     *("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp"),
-    *("dcmdump", "dcmftest", "dcmconv", "dump2dcm", "dcmcjpeg", "dcmcjpls", "dcmcrle"),
+    *("dcmdump", "dcmftest", "dcmconv", "dump2dcm", "dcmcjpeg", "dcmcjpls", "dcmcrle", "dcm2xml"),
 )
 
 

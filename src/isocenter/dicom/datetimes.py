@@ -23,6 +23,15 @@ _DATETIME = re.compile(
 _OFFSET_AT_END = re.compile(r"\d-(\d{4})$")
 _OFFSET_MINUTES_MAX = 14 * 60
 _PADDING = " \0"
+_ODD_ZONES = (-570, -210, -150, 210, 270, 330, 345, 390, 525, 570, 630, 765, 825)
+
+
+def _zone(minutes: int) -> str:
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+
+
+ZONES: dict[str, int] = {_zone(minutes): minutes for minutes in (*range(-12 * 60, 15 * 60, 60), *_ODD_ZONES)}
+"""Minutes ahead of UTC, by ``+HHMM``: every offset that some place's clocks have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,22 @@ def canonical_datetime(text: str) -> str | None:
     """
     bounds = _datetime_bounds(text.strip(_PADDING))
     return bounds[0] if bounds else None
+
+
+def canonical_zone(text: str) -> str | None:
+    """``+HHMM`` of Timezone Offset From UTC (PS3.3 C.12.1.1.8), or None where no clock on Earth has it."""
+    text = text.strip(_PADDING)
+    if text == "-0000":
+        return "+0000"
+    return text if text in ZONES else None
+
+
+def shifted(canonical: str, minutes: int) -> str | None:
+    """A canonical date and time that much later; None beyond the years 1 to 9999."""
+    try:
+        return _shifted(canonical, minutes)
+    except OverflowError:
+        return None
 
 
 def parse_date(text: str) -> date:
