@@ -240,6 +240,7 @@ class Server:
             ingest=archive.ingest,
             gate=gate,
             public_url=settings.public_url.rstrip("/"),
+            retrieve_ae_title=settings.ae_title,
             clock=archive.clock,
             recorder=archive.trail,
             policy=HttpPolicy(frozenset(settings.cors_origin_list), frozenset(settings.allowed_host_list)),

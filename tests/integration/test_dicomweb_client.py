@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 
 from services.archive import Image
 from services.dicomweb import HttpServer, http_server
+from services.sequences import items, request
 
 T = TypeVar("T")
 IMAGES = [Image(sop=f"1.2.3.1.1.{number}", pixels=bytes([number]) * 300) for number in range(1, 4)]
@@ -65,6 +66,38 @@ async def test_store_search_retrieve(server: HttpServer) -> None:
     one = await ask(server, lambda client: client.retrieve_instance("1.2.3.1", "1.2.3.1.1", "1.2.3.1.1.2"))
     assert one == sent[1]
     assert one.file_meta.TransferSyntaxUID == sent[1].file_meta.TransferSyntaxUID
+
+
+async def test_searching_as_the_client_can(server: HttpServer) -> None:
+    images = [
+        Image(
+            sop=f"1.2.{number}.1.1",
+            series=f"1.2.{number}.1",
+            study=f"1.2.{number}",
+            patient_id=f"P{number}",
+            name=name,
+            more=((0x00400275, "SQ", items(request(f"S{number}", "R1"))), (0x00181151, "IS", "120")),
+        )
+        for number, name in enumerate(("Meyer^Ann", "Maier^Anne", "Jones^Bob"), 1)
+    ]
+    await server.store(*images)
+
+    def numbers(found: list[dict[str, dict[str, Any]]]) -> list[str]:
+        return sorted(one["0020000D"]["Value"][0].rpartition(".")[2] for one in found)
+
+    filters = {"PatientName": "mayer^an"}
+    fuzzy = await ask(server, lambda c: c.search_for_studies(fuzzymatching=True, search_filters=filters))
+    assert numbers(fuzzy) == ["1", "2"]
+    assert await ask(server, lambda c: c.search_for_studies(search_filters=filters)) == []
+    within = {"00400275.00400009": "S3"}
+    found = await ask(server, lambda c: c.search_for_series(search_filters=within))
+    assert numbers(found) == ["3"]
+    remaining = await ask(server, lambda c: c.search_for_studies(limit=1, get_remaining=True))
+    assert numbers(remaining) == ["1", "2", "3"]
+    told = await ask(server, lambda c: c.search_for_instances(fields=["XRayTubeCurrent", "StudyDescription"]))
+    assert [one["00181151"]["Value"] for one in told] == [[120]] * 3
+    data_sets = [Dataset.from_json(one) for one in told]
+    assert {str(data_set.PatientName) for data_set in data_sets} == {"Meyer^Ann", "Maier^Anne", "Jones^Bob"}
 
 
 async def test_metadata_and_bulk_data(server: HttpServer) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from isocenter.features.archive.query import Level, Query, Search
-from isocenter.features.archive.query_plan import Plan, conditions_of, plan_after, plan_page
+from isocenter.features.archive.query_keys import conditions_of
+from isocenter.features.archive.query_model import Plan
+from isocenter.features.archive.query_plan import plan_after, plan_page
 from services.archive import ORGANIZATION, Image, TestArchive, opened
 
 NAME, PATIENT_ID, SEX = 0x00100010, 0x00100020, 0x00100040

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.dicom.dataset import read_dataset
+from isocenter.dicom.dataset import read_dataset, write_dataset
+from isocenter.dicom.element import Element
 from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation
 from services.archive import Image, fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
+from services.sequences import items, request
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -201,6 +203,39 @@ async def test_date_and_time_are_one_range_where_negotiated(door: ScpDoor) -> No
     assert studies(await door.find("STUDY", **keys)) == ["1", "3"]
     keys = {"t00080020": b"20240101-20240215", "t00080030": b"1200-1100"}
     assert studies(await door.find("STUDY", extended=combined, **keys)) == []
+
+
+async def test_fuzzy_names_and_all_values_where_negotiated(door: ScpDoor) -> None:
+    negotiated = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\0\1\0\0\1\1")]
+    for keys, plain, extended in (
+        ({"t00100010": b"jayne^do"}, [], ["1", "2", "5"]),  # JN is John too
+        ({"t00100010": b"d^jon"}, [], ["1", "2", "5"]),
+        ({"t00100010": b"Mueller"}, [], ["3"]),
+        ({"t00080061": b"CT\\SR"}, ["1", "3", "4"], ["1"]),
+        ({"t00080050": b'""'}, [], ["1", "2", "3", "4", "5"]),
+    ):
+        assert studies(await door.find("STUDY", **keys)) == plain, keys
+        assert studies(await door.find("STUDY", extended=negotiated, **keys)) == extended, keys
+
+
+async def test_keys_within_sequences(door: ScpDoor) -> None:
+    ordered = study(6, more=((0x00400275, "SQ", items(request("S1", "R1"), request("S2", "R2"))),))
+    await door.archive.send(ordered)
+
+    async def found(**within: bytes) -> list[str]:
+        item = [Element(int(name[1:], 16), "SH", value) for name, value in within.items()]
+        level = Element(0x00080052, "CS", b"SERIES")
+        data = write_dataset(
+            [level, Element(0x00400275, "SQ", [item]), Element(0x0020000D, "UI", b"")], EXPLICIT
+        )
+        async with await door.connect() as association:
+            answers = await _all(association.find(STUDY_ROOT_FIND, data))
+        return studies([{one.tag: one.value for one in read_dataset(answer, EXPLICIT)} for answer in answers])
+
+    assert await found(t00400009=b"S1") == ["6"]
+    assert await found(t00400009=b"S*", t00401001=b"R2") == ["6"]
+    assert await found(t00400009=b"S1", t00401001=b"R2") == [], "not of one item"
+    assert len(await found(t00400009=b"")) == 7
 
 
 @pytest.mark.parametrize(

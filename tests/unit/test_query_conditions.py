@@ -16,7 +16,8 @@ from isocenter.features.archive.query_conditions import (
     fragment_condition,
     matching_key,
 )
-from isocenter.features.archive.query_plan import conditions_of, plan_page
+from isocenter.features.archive.query_keys import conditions_of
+from isocenter.features.archive.query_plan import plan_page
 from isocenter.kit.errors import InvalidInput
 
 NAME, PATIENT_ID, STUDY_DATE, STUDY_TIME = 0x00100010, 0x00100020, 0x00080020, 0x00080030

@@ -16,8 +16,9 @@ from isocenter.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
 from isocenter.dimse.protocol.pdu import ContextResult, ProposedContext
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation, RoleSelection
 from isocenter.doors.scp.contexts import (
-    asks_for_combined_datetime,
+    Matching,
     negotiate_contexts,
+    negotiated_matching,
     settle_extended,
     settle_roles,
 )
@@ -107,9 +108,11 @@ def test_a_requestor_may_be_scu_only() -> None:
 
 
 def test_extended_negotiation_grants_what_we_do() -> None:
-    asked = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\1\1"), ExtendedNegotiation(CT, b"\1")]
-    assert settle_extended(asked) == (ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\0\0\0"),)
-    assert asks_for_combined_datetime(asked, STUDY_ROOT_FIND)
-    assert not asks_for_combined_datetime(asked, PATIENT_ROOT_FIND)
-    assert not asks_for_combined_datetime([ExtendedNegotiation(STUDY_ROOT_FIND, b"\1")], STUDY_ROOT_FIND)
+    asked = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1\1"), ExtendedNegotiation(CT, b"\1")]
+    assert settle_extended(asked) == (ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\1\1\0\0\1\1\0"),)
+    assert negotiated_matching(asked, STUDY_ROOT_FIND) == frozenset(Matching)
+    assert not negotiated_matching(asked, PATIENT_ROOT_FIND)
+    some = [ExtendedNegotiation(STUDY_ROOT_FIND, b"\1\0\1\2")]
+    assert negotiated_matching(some, STUDY_ROOT_FIND) == {Matching.RELATIONAL, Matching.FUZZY_NAMES}
+    assert settle_extended(some)[0].application_information == b"\1\0\1\0"
     assert settle_extended([ExtendedNegotiation(STUDY_ROOT_FIND, b"")])[0].application_information == b""

@@ -23,7 +23,7 @@ DEFLATED, BIG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 
 
 def parse(data: bytes, syntax: str = EXPLICIT, *, patient_root: bool = False) -> Asked:
-    return parse_identifier(data, syntax, patient_root=patient_root, combined_datetime=False)
+    return parse_identifier(data, syntax, patient_root=patient_root, negotiated=frozenset())
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG])
@@ -72,7 +72,18 @@ def test_values_that_are_not_matched_on_are_said_so() -> None:
     with_item = write_dataset(
         [Element(0x00080052, "CS", b"SERIES"), Element(0x00400275, "SQ", [item])], EXPLICIT
     )
-    assert not parse(with_item).all_supported
+    asked = parse(with_item)
+    assert asked.all_supported
+    assert asked.query.item_matches == {(0x00400275, 0x00400007): "HEAD"}
+    two_items = write_dataset(
+        [Element(0x00080052, "CS", b"SERIES"), Element(0x00400275, "SQ", [item, item])], EXPLICIT
+    )
+    assert not parse(two_items).all_supported
+    code = Element(0x00321064, "SQ", [[Element(0x00080100, "SH", b"T-1 ")]])
+    nested = write_dataset(
+        [Element(0x00080052, "CS", b"SERIES"), Element(0x00400275, "SQ", [[code]])], IMPLICIT
+    )
+    assert parse(nested, IMPLICIT).query.item_matches == {(0x00400275, 0x00321064, 0x00080100): "T-1"}
     empty_item = write_dataset(
         [Element(0x00080052, "CS", b"SERIES"), Element(0x00400275, "SQ", [[Element(0x00400007, "LO", b"")]])],
         EXPLICIT,

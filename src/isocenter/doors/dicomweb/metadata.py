@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice, pairwise
 
 from starlette.requests import Request
@@ -113,7 +113,7 @@ class MetadataTransaction:
                     reading.append((following, asyncio.ensure_future(read_elements(store, following))))
                 uri = self._bulk_uri(request, instance)
                 yield separator + dataset_json(
-                    elements, bulk_uri=uri.of, inline_limit_bytes=BULK_THRESHOLD_BYTES
+                    elements, bulk_uri=uri, inline_limit_bytes=BULK_THRESHOLD_BYTES
                 )
                 separator = b","
             yield b"]"
@@ -122,11 +122,14 @@ class MetadataTransaction:
                 task.cancel()
             await asyncio.gather(*(task for _, task in reading), return_exceptions=True)
 
-    def _bulk_uri(self, request: Request, instance: StoredInstance) -> _BulkAddresses:
-        base = self._addresses.instance(
-            request, instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
+    def _bulk_uri(
+        self, request: Request, instance: StoredInstance
+    ) -> Callable[[BulkPath, BulkRange | bytes], str]:
+        return self._addresses.bulk_data(
+            self._addresses.instance(
+                request, instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
+            )
         )
-        return _BulkAddresses(f"{base}/bulkdata/")
 
     async def _octets(self, instance: StoredInstance, value: BulkValue) -> AsyncIterator[bytes]:
         """Little endian, as application/octet-stream has it (PS3.18 §8.7.3.3)."""
@@ -173,17 +176,6 @@ class MetadataTransaction:
             yield writer.end
 
         return StreamingResponse(await primed(pieces()), headers={"content-type": writer.content_type})
-
-
-class _BulkAddresses:
-    """``…/bulkdata/00409096/0/00280030``: tags, and between them the numbers of items from 0."""
-
-    def __init__(self, base: str) -> None:
-        self._base = base
-
-    def of(self, path: BulkPath, _: BulkRange | bytes) -> str:
-        steps = (str(step) if depth % 2 else f"{step:08X}" for depth, step in enumerate(path))
-        return self._base + "/".join(steps)
 
 
 def _bulk_path(text: str) -> BulkPath:

@@ -54,6 +54,20 @@ def dicomweb_door(services: HttpServices) -> Router:
     stores = (Permission.STUDIES_STORE, storing.store)
     deletes = (Permission.STUDIES_DELETE, deleting.delete)
     routes = [
+        # Before the studies: no UID is "count".
+        *(
+            route(f"{path}/count", GET=searching(endpoint))
+            for path, endpoint in (
+                ("/patients", search.patient_count),
+                ("/studies", search.study_count),
+                ("/series", search.series_count),
+                ("/instances", search.instance_count),
+                (_STUDY + "/series", search.series_count),
+                (_STUDY + "/instances", search.instance_count),
+                (_SERIES + "/instances", search.instance_count),
+            )
+        ),
+        route("/patients", GET=searching(search.patients)),
         route("/studies", GET=searching(search.studies), POST=stores),
         route(_STUDY, GET=retrieving(retrieve.objects), POST=stores, DELETE=deletes),
         route(_SERIES, GET=retrieving(retrieve.objects), DELETE=deletes),

@@ -2,77 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from isocenter.dicom.dictionary import keyword_of, tag_of, vr_of
+from isocenter.doors.dicomweb.search_defaults import LEVELS, level_of, returned
 from isocenter.doors.http.refusals import InvalidParameter
-from isocenter.features.archive.attributes import ATTRIBUTES, Level
-from isocenter.features.archive.query import Query
+from isocenter.doors.http.services import HttpLimits
+from isocenter.features.archive.attributes import Level
+from isocenter.features.archive.query import Order, Path, Query
+from isocenter.features.archive.query_order import ORDERS_MAX, can_order_by
 from isocenter.kit.errors import InvalidInput
 
 _INTEGER_DIGITS_MAX = 9
 _PARAMETERS_MAX = 200
-
-# What every answer holds: PS3.18 Tables 10.6.3-3 (studies), -4 (series), -5 (instances); and the UIDs above.
-_STUDY_DEFAULTS = frozenset(
-    {
-        0x00080005,
-        0x00080020,
-        0x00080030,
-        0x00080050,
-        0x00080056,
-        0x00080061,
-        0x00080090,
-        0x00080201,
-        0x00100010,
-    }
-    | {0x00100020, 0x00100030, 0x00100040, 0x0020000D, 0x00200010, 0x00201206, 0x00201208}
-)
-_SERIES_DEFAULTS = frozenset(
-    {0x00080005, 0x00080056, 0x00080060, 0x00080201, 0x0008103E, 0x0020000D, 0x0020000E, 0x00200011}
-    | {0x00201209, 0x00400244, 0x00400245, 0x00400275}
-)
-_INSTANCE_DEFAULTS = frozenset(
-    {0x00080005, 0x00080016, 0x00080018, 0x00080056, 0x00080201, 0x00083002, 0x0020000D, 0x0020000E}
-    | {0x00200013, 0x00280008, 0x00280010, 0x00280011, 0x00280100}
-)
-_DEFAULTS = {
-    Level.STUDY: _STUDY_DEFAULTS,
-    Level.SERIES: _SERIES_DEFAULTS,
-    Level.INSTANCE: _INSTANCE_DEFAULTS,
-}
-_COMPUTED = {
-    Level.STUDY: frozenset({0x00080005, 0x00080056, 0x00080061, 0x00201206, 0x00201208}),
-    Level.SERIES: frozenset({0x00201209}),
-    Level.INSTANCE: frozenset({0x00083002}),
-    Level.PATIENT: frozenset[int](),
-}
-_LEVELS = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
-
-# The words of PS3.18 §8.3.4.2.
-_NOT_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+_PATH_DEPTH_MAX = 8
+_WARNED_MAX = 20
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_SHOWN = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 @dataclass(slots=True)
 class SearchRequest:
+    """``from_objects``: attributes that only the objects themselves can tell. ``count``: the number of all
+    matches was asked for."""
+
     query: Query
     warnings: list[str] = field(default_factory=list)
+    from_objects: frozenset[int] = frozenset()
+    count: bool = False
 
 
 @dataclass(slots=True)
 class _Parameters:
     """Everything the query string says, before it becomes a query."""
 
+    level: Level
+    limits: HttpLimits
     limit: int
-    limit_max: int
     offset: int = 0
     include: set[int] = field(default_factory=set)
     include_all: bool = False
     empty_value_matching: bool = False
+    fuzzy: bool = False
+    all_values: bool = False
+    count: bool = False
+    after: str = ""
+    order: list[Order] = field(default_factory=list)
     matches: dict[int, str] = field(default_factory=dict)
-    unsupported: list[str] = field(default_factory=list)
+    item_matches: dict[Path, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def read(self, name: str, value: str) -> None:
@@ -80,49 +61,93 @@ class _Parameters:
             case "limit":
                 self.limit = self._limited(_unsigned(name, value))
             case "offset":
-                self.offset = _unsigned(name, value)
+                self.offset = self._bounded(_unsigned(name, value))
             case "includefield":
                 self._include(value)
             case "fuzzymatching":
-                if _truth(name, value):
-                    self.warnings.append(_NOT_FUZZY)
+                self.fuzzy = _truth(name, value)
             case "emptyvaluematching":
                 self.empty_value_matching = _truth(name, value)
             case "multiplevaluematching":
-                _truth(name, value)  # several values are always any one of them
+                self.all_values = _truth(name, value)
+            case "orderby" | "sort":
+                self._order(name, value)
+            case "after":
+                self.after = self._after(value)
+            case "count":
+                self.count = _truth(name, value)
             case "accept" | "charset":
                 pass
             case _:
                 self._match(name, value)
 
     def _limited(self, limit: int) -> int:
-        if limit <= self.limit_max:
+        most = self.limits.search_results_max
+        if limit <= most:
             return limit
-        self.warnings.append(
-            f"The limit is larger than {self.limit_max}, the most this server gives at once."
-        )
-        return self.limit_max
+        self.warnings.append(f"The limit is larger than {most}, the most this server gives at once.")
+        return most
+
+    def _bounded(self, offset: int) -> int:
+        most = self.limits.search_offset_max
+        if offset > most:
+            raise InvalidParameter(
+                "offset",
+                f"offset is larger than {most}, the most that is skipped here.",
+                code="offset-too-deep",
+                remedy="Go on with after=UID, that of the last match received; or narrow the search.",
+            )
+        return offset
+
+    def _after(self, value: str) -> str:
+        if self.level is Level.PATIENT:
+            raise InvalidParameter("after", "after needs a UID, and patients have none.")
+        if value and not _UID.fullmatch(value):
+            raise InvalidParameter("after", "after is not a UID.", code="invalid-uid")
+        return value
 
     def _include(self, value: str) -> None:
         for name in value.split(","):
             if name.strip().lower() == "all":
                 self.include_all = True
             elif name.strip():
-                tags = _tags("includefield", name.strip())
-                if len(tags) == 1:
-                    self.include.add(tags[0])
+                self.include.add(_path("includefield", name.strip())[0])
+
+    def _order(self, parameter: str, value: str) -> None:
+        for name in filter(None, (part.strip() for part in value.split(","))):
+            descending = name[0] == "-"
+            tag, *within = _path(parameter, name.lstrip("+-").strip() or name)
+            if within or not can_order_by(tag, self.level):
+                raise InvalidParameter(
+                    parameter,
+                    f"{parameter}: {keyword_of(tag) or f'{tag:08X}'} is nothing that can be sorted by here.",
+                    code="unsortable-attribute",
+                    remedy="docs/conformance/qido-rs.md lists the attributes to sort by.",
+                )
+            self.order.append(Order(tag, descending))
+        if len(self.order) > ORDERS_MAX:
+            raise InvalidParameter(parameter, f"{parameter} names more than {ORDERS_MAX} attributes.")
 
     def _match(self, name: str, value: str) -> None:
-        tags = _tags(name, name)
-        if len(tags) > 1:
-            self.unsupported.append(name)  # a sequence's item: not in the index
+        try:
+            path = _path(name, name)
+        except InvalidParameter:
+            self.unknown.append(name)  # PS3.18 §8.3: as if it were not there
             return
-        tag = tags[0]
-        if vr_of(tag) == "UI":
+        if vr_of(path[-1]) == "UI":
             value = value.replace(",", "\\")
-        if tag in self.matches:
-            value = f"{self.matches[tag]}\\{value}"  # given twice: any one of both
-        self.matches[tag] = value
+        if len(path) > 1:
+            known = self.item_matches.get(path)
+            self.item_matches[path] = value if known is None else f"{known}\\{value}"
+        else:
+            known = self.matches.get(path[0])
+            self.matches[path[0]] = value if known is None else f"{known}\\{value}"
+
+    @property
+    def matched(self) -> frozenset[int]:
+        if not self.item_matches:
+            return frozenset(self.matches)
+        return frozenset({*self.matches, *(path[0] for path in self.item_matches)})
 
 
 def search_request(
@@ -131,7 +156,7 @@ def search_request(
     fixed: dict[int, str],
     *,
     above: Iterable[Level],
-    limit_max: int,
+    limits: HttpLimits,
 ) -> SearchRequest:
     """Read a search.
 
@@ -142,11 +167,40 @@ def search_request(
         raise InvalidInput(
             f"The search has more than {_PARAMETERS_MAX} parameters.", code="too-many-parameters"
         )
-    found = _Parameters(limit_max, limit_max)
+    found = _Parameters(level, limits, limits.search_results_max)
     for name, value in items:
         found.read(name, value)
+    _check_fixed(found.matches, fixed)
+    kept, from_objects = _settle_included(found, level)
+    query = Query(
+        level,
+        {**found.matches, **fixed} if fixed else found.matches,
+        returned((*above, level), found.include_all, kept, found.matched),
+        limit=found.limit,
+        offset=found.offset,
+        empty_value_matching=found.empty_value_matching,
+        item_matches=found.item_matches,
+        fuzzy=found.fuzzy,
+        all_values=found.all_values,
+        order=tuple(found.order),
+        after_uid=found.after,
+    )
+    if found.unknown:
+        found.warnings.append(f"Unknown parameters were ignored: {_listed(found.unknown)}.")
+    return SearchRequest(query, found.warnings, from_objects, found.count)
+
+
+def unsupported_warning(names: Iterable[str]) -> str:
+    return f"These attributes cannot be matched here and were ignored: {_listed(names)}."
+
+
+def name_of_path(path: Path) -> str:
+    return ".".join(keyword_of(tag) or f"{tag:08X}" for tag in path)
+
+
+def _check_fixed(matches: dict[int, str], fixed: dict[int, str]) -> None:
     for tag, uid in fixed.items():
-        asked = found.matches.get(tag)
+        asked = matches.get(tag)
         if asked and uid not in asked.split("\\"):
             raise InvalidParameter(
                 keyword_of(tag),
@@ -154,49 +208,42 @@ def search_request(
                 code="contradicting-parameters",
                 remedy="Leave it out of the query string.",
             )
-    matches = {**found.matches, **fixed}
-    levels = (*above, level)
-    query = Query(
-        level,
-        matches,
-        _returned(levels, found.include_all, frozenset(found.include), frozenset(found.matches)),
-        limit=found.limit,
-        offset=found.offset,
-        empty_value_matching=found.empty_value_matching,
+
+
+def _settle_included(found: _Parameters, level: Level) -> tuple[frozenset[int], frozenset[int]]:
+    """What the index has of the included attributes, and what only the objects have."""
+    if not found.include:
+        return frozenset(), frozenset()
+    levels = {tag: level_of(tag) for tag in found.include}
+    unknown = frozenset(tag for tag, of in levels.items() if of is None)
+    # Those of lower levels "shall not be returned" (PS3.18 §10.6.3.3.1).
+    kept = frozenset(
+        tag for tag, of in levels.items() if of is not None and LEVELS.index(of) <= LEVELS.index(level)
     )
-    if found.unsupported:
-        found.warnings.append(unsupported_warning(found.unsupported))
-    return SearchRequest(query, found.warnings)
+    if unknown and level is not Level.INSTANCE:
+        names = (keyword_of(tag) or f"{tag:08X}" for tag in sorted(unknown))
+        found.warnings.append(f"These attributes are only kept with the instances: {_listed(names)}.")
+        return kept, frozenset()
+    return kept, unknown
 
 
-def unsupported_warning(names: Iterable[str]) -> str:
-    return f"These attributes cannot be matched here and were ignored: {', '.join(names)}."
-
-
-@lru_cache(maxsize=512)
-def _returned(
-    levels: tuple[Level, ...], everything: bool, include: frozenset[int], matched: frozenset[int]
-) -> frozenset[int]:
-    """Defaults, what was asked to be included, and what was matched on (PS3.18 §10.6.3.3)."""
-    returned = include | matched
-    for level in levels:
-        returned |= _DEFAULTS[level]
-    if everything:
-        # Patient attributes belong to the study level in the Study Root model (PS3.4 C.6.2.1).
-        shown = {*levels, Level.PATIENT} if Level.STUDY in levels else set(levels)
-        returned |= {tag for tag, attribute in ATTRIBUTES.items() if attribute.level in shown}
-        for level in shown:
-            returned |= _COMPUTED[level]
-    return frozenset(returned)
+def _listed(names: Iterable[str]) -> str:
+    """For a header: what is no name is counted, not shown."""
+    every = list(names)
+    shown = [name for name in every if _SHOWN.fullmatch(name)][:_WARNED_MAX]
+    others = len(every) - len(shown)
+    return ", ".join([*shown, *([f"{others} other{'s' if others > 1 else ''}"] if others else [])])
 
 
 @lru_cache(maxsize=2048)
-def _tags(parameter: str, path: str) -> tuple[int, ...]:
+def _path(parameter: str, path: str) -> Path:
     """The tags of ``PatientName``, ``00100010`` or, in sequences, ``A.B``."""
+    where = f"{parameter}: " if parameter != path else ""
+    if path.count(".") >= _PATH_DEPTH_MAX:
+        raise InvalidParameter(parameter, f"{where}more than {_PATH_DEPTH_MAX} attributes in one path.")
     try:
         return tuple(tag_of(part) for part in path.split("."))
     except InvalidInput as error:
-        where = "includefield: " if parameter == "includefield" else ""
         what = f"{where}{error.detail}".rstrip(".") + "."
         raise InvalidParameter(parameter, what, code=error.code, remedy=error.remedy) from None
 

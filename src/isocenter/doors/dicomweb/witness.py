@@ -17,7 +17,7 @@ _ACTIONS = {
     Permission.STUDIES_STORE: Action.STORE,
     Permission.STUDIES_DELETE: Action.DELETE,
 }
-_SEARCHED = {"studies": "study", "series": "series", "instances": "instance"}
+_SEARCHED = {"patients": "patient", "studies": "study", "series": "series", "instances": "instance"}
 _LEVELS = ("study", "series", "instance")
 
 
@@ -58,7 +58,7 @@ def _record(recorder: Recorder, request: Request, action: Action, outcome: Event
     path: dict[str, str] = request.path_params
     told: dict[str, str | int] = request.state.told
     if action is Action.SEARCH:
-        kind, uid = _SEARCHED[request.scope["path"].rpartition("/")[2]], ""
+        kind, uid = _SEARCHED[request.scope["path"].removesuffix("/count").rpartition("/")[2]], ""
         told |= path
     else:
         kind = next((level for level in reversed(_LEVELS) if level in path), "study")

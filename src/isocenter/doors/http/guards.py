@@ -20,7 +20,8 @@ PATH_BYTES_MAX = 16 << 10
 QUERY_PARAMETERS_MAX = 1000
 
 _EXPOSED = (
-    b"Content-Disposition, Content-Range, ETag, Location, Retry-After, Warning, WWW-Authenticate, X-Trace-Id"
+    b"Content-Disposition, Content-Range, ETag, Location, Retry-After, Warning, WWW-Authenticate,"
+    b" X-Total-Count, X-Trace-Id"
 )
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADERS = b"Accept, Authorization, Content-Type, If-Match, If-None-Match, Range, traceparent, X-CSRF-Token"

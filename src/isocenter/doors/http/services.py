@@ -21,6 +21,8 @@ class HttpLimits:
     ``body_bytes_max`` holds for every route but those that take objects (``object_body_bytes_max``; None:
     unbounded, memory stays flat all the same). ``body_silence_s``: how long a body may pause.
     ``search_results_max``: the most matches in one answer; more are asked for with ``offset``.
+    ``search_offset_max``: the most that are skipped; ``search_objects_max``: the most objects that are read
+    for one answer because the index lacks what was asked for.
     ``parts_max``: the most objects in one request.
     """
 
@@ -28,18 +30,24 @@ class HttpLimits:
     object_body_bytes_max: int | None = None
     body_silence_s: float = 60.0
     search_results_max: int = 10_000
+    search_offset_max: int = 100_000
+    search_objects_max: int = 200
     parts_max: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class HttpServices:
-    """``public_url`` (no trailing slash) is how the world reaches this server; empty: as the request says."""
+    """``public_url`` (no trailing slash) is how the world reaches this server; empty: as the request says.
+
+    ``retrieve_ae_title``: under which AE title it gives objects over DIMSE; empty: under none.
+    """
 
     database: Database
     store: ObjectStore
     ingest: Ingest
     gate: Gate
     public_url: str = ""
+    retrieve_ae_title: str = ""
     limits: HttpLimits = field(default_factory=HttpLimits)
     policy: HttpPolicy = field(default_factory=HttpPolicy)
     trusted_proxies: tuple[Network, ...] = ()

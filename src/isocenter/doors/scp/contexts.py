@@ -10,6 +10,7 @@ implicit VR, so many list it first whatever they have; it forgets the VRs of pri
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 from functools import lru_cache
 
 from isocenter.dicom.sop_classes import (
@@ -43,7 +44,19 @@ _QUERY_SYNTAXES = (
 # PS3.6 Table A-1 lists them as transfer syntaxes, but no C-STORE data set is encoded in them.
 _NOT_FOR_OBJECTS = frozenset({"1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2", "1.2.840.10008.1.20"})
 
-_COMBINED_DATETIME = 1  # byte of the extended negotiation, counted from 0
+
+class Matching(IntEnum):
+    """What PS3.4 Table C.5-1 lets a requestor negotiate: the byte, counted from 0.
+
+    Of the others, timezone adjustment of answers and conversion of multi-frame images are not offered; that
+    keys are told in the identifier's own time zone needs no negotiation (C.2.2.2.5).
+    """
+
+    RELATIONAL = 0
+    DATE_TIME = 1
+    FUZZY_NAMES = 2
+    EMPTY_VALUES = 5
+    ALL_VALUES = 6
 
 
 def negotiate_contexts(
@@ -86,7 +99,7 @@ def settle_roles(
 
 
 def settle_extended(proposed: Iterable[ExtendedNegotiation]) -> tuple[ExtendedNegotiation, ...]:
-    """PS3.4 C.5.1.1: relational queries (byte 1), combined date-time matching (byte 2), where asked for."""
+    """PS3.4 C.5.1.1: what there is of `Matching`, where asked for."""
     return tuple(
         ExtendedNegotiation(one.sop_class_uid, _granted(one.application_information))
         for one in proposed
@@ -94,20 +107,20 @@ def settle_extended(proposed: Iterable[ExtendedNegotiation]) -> tuple[ExtendedNe
     )
 
 
-def asks_for_combined_datetime(proposed: Iterable[ExtendedNegotiation], sop_class_uid: str) -> bool:
-    """Whether a date range and a time range of a query are one range (PS3.4 C.5.1.1.2)."""
-    return any(
-        one.application_information[_COMBINED_DATETIME : _COMBINED_DATETIME + 1] == b"\1"
-        for one in proposed
-        if one.sop_class_uid == sop_class_uid
+def negotiated_matching(proposed: Iterable[ExtendedNegotiation], sop_class_uid: str) -> frozenset[Matching]:
+    """How the keys of a query may be matched beyond the ordinary."""
+    asked = [one.application_information for one in proposed if one.sop_class_uid == sop_class_uid]
+    return frozenset(
+        matching
+        for matching in Matching
+        for information in asked
+        if information[matching : matching + 1] == b"\1"
     )
 
 
 def _granted(asked: bytes) -> bytes:
-    return bytes(
-        wanted if position <= _COMBINED_DATETIME and wanted == 1 else 0
-        for position, wanted in enumerate(asked)
-    )
+    offered = set(map(int, Matching))
+    return bytes(1 if position in offered and wanted == 1 else 0 for position, wanted in enumerate(asked))
 
 
 def _is_served(sop_class_uid: str, accept_unknown_sop_classes: bool) -> bool:

@@ -33,7 +33,7 @@ async def find_answers(
     Raises InvalidInput for a value that its attribute cannot have, Unavailable.
     """
     search = Search(database, organization_id, asked.query)
-    supported = asked.all_supported and not search.unsupported
+    supported = asked.all_supported and not (search.unsupported or search.unsupported_items)
     status = statuses.PENDING if supported else statuses.PENDING_WITH_WARNINGS
     encoder = AnswerEncoder(asked, transfer_syntax_uid, retrieve_ae_title)
     async for matches in search.pages():

@@ -7,11 +7,11 @@ all studies. Nobody who keeps to the rule sees a difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isocenter.dicom.charsets import TextDecoder, decoder_for
 from isocenter.dicom.dataset import read_dataset
+from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_values import TEXT_VRS
 from isocenter.dicom.scan_limits import ScanLimits
@@ -24,8 +24,10 @@ from isocenter.dicom.tags import (
 )
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol import statuses
+from isocenter.doors.scp.contexts import Matching
 from isocenter.features.archive.attributes import AT_LEVEL, ATTRIBUTES
-from isocenter.features.archive.query import Level, Query
+from isocenter.features.archive.query import Level, Path, Query
+from isocenter.features.archive.query_supplements import SUPPLEMENTED
 
 QUERY_RETRIEVE_LEVEL = 0x00080052
 QUERY_RETRIEVE_VIEW = 0x00080053
@@ -34,6 +36,8 @@ INSTANCE_AVAILABILITY = 0x00080056
 
 # Reading holds up the event loop; real queries have some dozen keys.
 _LIMITS = ScanLimits(elements_max=4096, inflated_bytes_max=4 << 20)
+
+_PATH_MAX = 8
 
 _LEVELS = {
     "PATIENT": Level.PATIENT,
@@ -54,6 +58,8 @@ _AROUND = frozenset({SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, QUERY_RETRIEV
 _COMPUTED_VRS = {
     0x00080056: "CS",  # Instance Availability
     0x00080061: "CS",  # Modalities in Study
+    0x00080062: "UI",  # SOP Classes in Study
+    0x00080063: "SQ",  # Anatomic Regions in Study Code Sequence
     0x00083002: "UI",  # Available Transfer Syntax UID
     0x00201200: "IS",  # Number of Patient Related Studies, Series, Instances
     0x00201202: "IS",
@@ -66,7 +72,7 @@ _PATIENT_COUNTS = frozenset({INSTANCE_AVAILABILITY, 0x00201200, 0x00201202, 0x00
 _STUDY_COUNTS = _PATIENT_COUNTS | {0x00080061, 0x00201206, 0x00201208}
 _COMPUTED = {
     Level.PATIENT: _PATIENT_COUNTS,
-    Level.STUDY: _STUDY_COUNTS,
+    Level.STUDY: _STUDY_COUNTS | SUPPLEMENTED,
     Level.SERIES: _STUDY_COUNTS | {0x00201209},
     Level.INSTANCE: _STUDY_COUNTS | {0x00201209, 0x00083002},
 }
@@ -101,9 +107,12 @@ class Asked:
 
 
 def parse_identifier(
-    identifier: bytes, transfer_syntax_uid: str, *, patient_root: bool, combined_datetime: bool
+    identifier: bytes, transfer_syntax_uid: str, *, patient_root: bool, negotiated: frozenset[Matching]
 ) -> Asked:
-    """Raises DimseFailure (A900H) without a level that the information model has, ScanError."""
+    """``negotiated``: how the requestor may have its keys matched beyond the ordinary (PS3.4 C.5.1.1).
+
+    Raises DimseFailure (A900H) without a level that the information model has, ScanError.
+    """
     elements = {
         element.tag: element
         for element in read_dataset(identifier, transfer_syntax_uid, limits=_LIMITS)
@@ -118,8 +127,22 @@ def parse_identifier(
     for tag in _UNIQUE_KEYS[level]:
         vrs.setdefault(tag, ATTRIBUTES[tag].vr)
     returned = _RETURNABLE[level].intersection(vrs)
+    items: dict[Path, str] = {}
+    for element in asked:
+        if isinstance(element.value, list):
+            items |= _item_keys((element.tag,), element.value, decoder)
+    query = Query(
+        level,
+        matches,
+        returned,
+        combined_datetime=Matching.DATE_TIME in negotiated,
+        empty_value_matching=Matching.EMPTY_VALUES in negotiated,
+        item_matches=items,
+        fuzzy=Matching.FUZZY_NAMES in negotiated,
+        all_values=Matching.ALL_VALUES in negotiated,
+    )
     return Asked(
-        Query(level, matches, returned, combined_datetime=combined_datetime),
+        query,
         level_text,
         tuple(sorted(vrs.items())),
         character_sets,
@@ -160,11 +183,23 @@ def _text(element: Element, decoder: TextDecoder) -> str:
 
 
 def _cannot_match(element: Element) -> bool:
-    """A value in a sequence or a binary number: returned, not matched on (PS3.4 C.2.2.2.6)."""
+    """A binary number is returned, not matched on; of a sequence's several items none is (C.2.2.2.6)."""
     if isinstance(element.value, list):
-        return any(_any_value(item) for item in element.value)
+        return len(element.value) > 1
     return bool(element.value) and _vr(element) not in TEXT_VRS
 
 
-def _any_value(item: Iterable[Element]) -> bool:
-    return any(element.value for element in item)
+def _item_keys(path: Path, items: list[list[Element]], decoder: TextDecoder) -> dict[Path, str]:
+    """The keys of a sequence's one item (PS3.4 C.2.2.2.6), and of those within it."""
+    found: dict[Path, str] = {}
+    if len(items) != 1 or len(path) > _PATH_MAX:
+        return found
+    for element in items[0]:
+        here = (*path, element.tag)
+        if isinstance(element.value, list):
+            found |= _item_keys(here, element.value, decoder)
+        elif isinstance(element.value, bytes) and element.value:
+            vr = vr_of(element.tag) if element.vr == "UN" else element.vr
+            if vr in TEXT_VRS:
+                found[here] = decoder.decode(element.value, vr)
+    return found

@@ -27,8 +27,8 @@ from isocenter.dimse.protocol.user_information import (
 )
 from isocenter.doors.scp.contexts import (
     FIND_SOP_CLASSES,
-    asks_for_combined_datetime,
     negotiate_contexts,
+    negotiated_matching,
     settle_extended,
     settle_roles,
 )
@@ -159,7 +159,7 @@ class DicomService(_Door):
                 identifier,
                 transfer_syntax_uid,
                 patient_root=sop_class_uid == PATIENT_ROOT_FIND,
-                combined_datetime=asks_for_combined_datetime(extended, sop_class_uid),
+                negotiated=negotiated_matching(extended, sop_class_uid),
             )
             answers = find_answers(
                 self.database, grant.organization_id, asked, transfer_syntax_uid, association.called_ae_title

@@ -96,7 +96,8 @@ class AssociationWitness:
         """A query and how many answers it got; ``reason``: why it ended early. None: it could not be read."""
         told: dict[str, str | int] = {"answers": answers}
         if query is not None:
-            told |= {keyword_of(tag) or f"{tag:08X}": text for tag, text in query.matches.items() if text}
+            paths = {(tag,): text for tag, text in query.matches.items()} | dict(query.item_matches)
+            told |= {".".join(map(_name, path)): text for path, text in paths.items() if text}
         ended = EventOutcome.SUCCESS
         if reason:
             told["reason"], ended = reason, EventOutcome.FAILED
@@ -146,3 +147,7 @@ def _caller(ae_title: str, peer_host: str, organization_id: int) -> Subject:
 
 
 _FAILURES = frozenset({"rejected", "quarantined", "failed"})
+
+
+def _name(tag: int) -> str:
+    return keyword_of(tag) or f"{tag:08X}"

@@ -3,6 +3,8 @@
 The choice follows the required and commonly asked keys of PS3.4 C.6.1.1 / C.6.2.1 (Query/Retrieve) and
 PS3.18 Tables 10.6.1-5 and 10.6.3-3 … -5 (QIDO-RS). A level is that of the entity the attribute describes
 (PS3.3 A.1), whatever object carries it.
+
+What a sequence holds, and every person's name, is matched on by rows of its own: ``indexed_values.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isocenter.dicom.datetimes import canonical_date, canonical_time
+from isocenter.dicom.datetimes import canonical_date, canonical_time, canonical_zone
 from isocenter.dicom.person_name import search_key
 
 
@@ -30,6 +32,7 @@ class Folding(StrEnum):
     DATE = "date"  # YYYYMMDD
     TIME = "time"  # HHMMSS.ffffff
     NUMBER = "number"
+    ZONE = "zone"  # +HHMM, of the zones that there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,16 @@ class Attribute:
     tag: int
     vr: str
     level: Level
-    column: str | None = None  # of the level's table; None: returned, not matched on
+    column: str | None = None  # of the level's table; None: matched on by its line or its own rows
     folding: Folding = Folding.NONE
+
+    @property
+    def has_values(self) -> bool:
+        """Whether what it holds has rows of its own to match on."""
+        return self.vr in _VRS_WITH_VALUES
+
+
+_VRS_WITH_VALUES = frozenset({"PN", "SQ"})
 
 
 def _of(level: Level, *rows: tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, Folding]) -> None:
@@ -53,12 +64,15 @@ _of(
     Level.PATIENT,
     (0x00100010, "PN", "name_key", Folding.NAME),
     (0x00100020, "LO", "patient_id"),
+    (0x00081120, "SQ"),
     (0x00100021, "LO", "issuer"),
+    (0x00100024, "SQ"),
     (0x00100030, "DA", "birth_date", Folding.DATE),
     (0x00100032, "TM"),
     (0x00100040, "CS", "sex"),
     (0x00101000, "LO"),
     (0x00101001, "PN"),
+    (0x00101002, "SQ"),
     (0x00102160, "SH"),
     (0x00104000, "LT"),
 )
@@ -67,12 +81,16 @@ _of(
     (0x00080020, "DA", "study_date", Folding.DATE),
     (0x00080030, "TM", "study_time", Folding.TIME),
     (0x00080050, "SH", "accession_number"),
+    (0x00080051, "SQ"),
     (0x00080090, "PN", "referring_physician_key", Folding.NAME),
-    (0x00080201, "SH"),
+    (0x00080201, "SH", "timezone", Folding.ZONE),
     (0x00081030, "LO", "description_key", Folding.TEXT),
+    (0x00081032, "SQ"),
     (0x00081048, "PN"),
     (0x00081060, "PN"),
     (0x00081080, "LO"),
+    (0x00081084, "SQ"),
+    (0x00081110, "SQ"),
     (0x00101010, "AS"),
     (0x00101020, "DS"),
     (0x00101030, "DS"),
@@ -80,6 +98,7 @@ _of(
     (0x001021B0, "LT"),
     (0x0020000D, "UI", "study_instance_uid"),
     (0x00200010, "SH", "study_id"),
+    (0x00401012, "SQ"),
 )
 _of(
     Level.SERIES,
@@ -94,6 +113,9 @@ _of(
     (0x00081050, "PN", "performing_physician_key", Folding.NAME),
     (0x00081070, "PN"),
     (0x00081090, "LO"),
+    (0x00081111, "SQ"),
+    (0x00081250, "SQ"),
+    (0x00082218, "SQ"),
     (0x00180015, "CS", "body_part_examined"),
     (0x00181030, "LO"),
     (0x00185100, "CS"),
@@ -103,6 +125,9 @@ _of(
     (0x00200060, "CS"),
     (0x00400244, "DA", "pps_start_date", Folding.DATE),
     (0x00400245, "TM", "pps_start_time", Folding.TIME),
+    (0x00400253, "SH"),
+    (0x00400254, "LO"),
+    (0x00400260, "SQ"),
     (0x00400275, "SQ"),
 )
 _of(
@@ -123,8 +148,11 @@ _of(
     (0x00280011, "US"),
     (0x00280100, "US"),
     (0x0040A043, "SQ"),
+    (0x0040A370, "SQ"),
+    (0x0040A372, "SQ"),
     (0x0040A491, "CS"),
     (0x0040A493, "CS"),
+    (0x00540220, "SQ"),
     (0x00700080, "CS"),
     (0x00700081, "LO"),
 )
@@ -149,6 +177,8 @@ def column_text(text: str, folding: Folding) -> str:
         return canonical_date(text) or ""
     if folding is Folding.TIME:
         return canonical_time(text) or ""
+    if folding is Folding.ZONE:
+        return canonical_zone(text) or ""
     if folding in {Folding.NAME, Folding.TEXT}:
         text = search_key(text)
     elif "\0" in text:

@@ -15,6 +15,7 @@ from enum import StrEnum
 import orjson
 
 from isocenter.dicom.validation import Problem
+from isocenter.features.archive.indexed_values import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class LevelData:
 
     columns: dict[str, str | int | None]
     fragments: dict[int, str]
+    values: dict[int, list[Value]] = field(default_factory=dict)
+    """What is matched on by rows of its own, by the attribute that holds it."""
 
     @property
     def text(self) -> str:

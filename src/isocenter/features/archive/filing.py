@@ -128,6 +128,7 @@ def file_objects(
         else:
             outcomes.append((yield from _file(desk, one, earlier, places, policy)))
     yield from desk.flush_instances()
+    yield from places.flush()
     yield from _count(desk)
     if desk.feed:
         yield queries.LOCK_FEED(organization_id=organization_id)
@@ -219,6 +220,7 @@ def _file(
         desk.added[place.series_pk] += 1
         desk.note(entry, kind)
     desk.insert(entry, place, version)
+    places.note(entry, place)
     earlier[entry.sop_instance_uid] = _Earlier(
         None, entry.stored.sha256, entry.stored.transfer_syntax_uid, version, place.series_pk
     )

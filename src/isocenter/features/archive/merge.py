@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isocenter.features.archive.entry import LevelData
+from isocenter.features.archive.indexed_values import Value
 
 _EMPTY_FRAGMENT_CHARACTERS = len('"00100010":{"vr":"PN"}')
 
@@ -29,9 +30,12 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
+    """``values``: rows to match on of what was filled in."""
+
     columns: dict[str, Any]
     fragments: str
     changed: bool
+    values: dict[int, list[Value]]
 
 
 def fragments_by_tag(text: str) -> dict[int, str]:
@@ -57,7 +61,7 @@ def merge(known_columns: Mapping[str, Any], known_fragments: str, new: LevelData
     }
     changed = bool(filled) or columns != dict(known_columns)
     text = "\n".join(sorted((by_tag | filled).values())) if filled else known_fragments
-    return Merged(columns, text, changed)
+    return Merged(columns, text, changed, {tag: new.values[tag] for tag in filled if tag in new.values})
 
 
 def contradictions(

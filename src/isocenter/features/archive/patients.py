@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 from isocenter.dicom.json_model import text_fragment
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
+from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry, LevelData
+from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import contradictions, merge
 from isocenter.platform.db import IntegrityViolation, Row, Work
 
@@ -73,7 +75,9 @@ def is_upgrade(entry: Entry, known: KnownPatient) -> bool:
     return known.generated and bool(entry.patient_id) and entry.patient_id != known.patient_id
 
 
-def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> Work[int]:
+def find_or_create_patient(
+    organization_id: int, entry: Entry, now_us: int, rows_to_add: ValueRows
+) -> Work[int]:
     """The patient that the object names (or its study's generated one): the row, locked and filled in."""
     level = entry.levels.patient
     generated = not entry.patient_id
@@ -86,18 +90,22 @@ def find_or_create_patient(organization_id: int, entry: Entry, now_us: int) -> W
     }
     rows = yield queries.LOCK_PATIENT(**identity)
     if rows:
-        yield from _fill(organization_id, rows[0], level, entry, now_us)
+        yield from _fill(organization_id, rows[0], level, entry, now_us=now_us, rows_to_add=rows_to_add)
     else:
-        yield queries.INSERT_PATIENT(
+        inserted = yield queries.INSERT_PATIENT(
             **identity,
             **{name: level.columns[name] for name in _COLUMNS},
             generated=int(generated),
             fragments=level.text,
             now_us=now_us,
         )
+        for row in inserted:
+            rows_to_add.add(Level.PATIENT, row["id"], level.values)
         # Another process may have made the same patient meanwhile: look again, then complete that one.
         rows = yield queries.LOCK_PATIENT(**identity)
-        yield from _fill(organization_id, still_there(rows), level, entry, now_us)
+        yield from _fill(
+            organization_id, still_there(rows), level, entry, now_us=now_us, rows_to_add=rows_to_add
+        )
     pk: int = rows[0]["id"]
     return pk
 
@@ -110,9 +118,13 @@ def lock_patient(organization_id: int, known: KnownPatient) -> Work[tuple[Row, K
     return row, replace(known, name_key=row["name_key"])
 
 
-def fill_patient(organization_id: int, row: Row, entry: Entry, now_us: int) -> Work[None]:
+def fill_patient(
+    organization_id: int, row: Row, entry: Entry, now_us: int, rows_to_add: ValueRows
+) -> Work[None]:
     """Complete a study's patient from one more of its objects."""
-    yield from _fill(organization_id, row, entry.levels.patient, entry, now_us)
+    yield from _fill(
+        organization_id, row, entry.levels.patient, entry, now_us=now_us, rows_to_add=rows_to_add
+    )
 
 
 def still_there(rows: list[Row]) -> Row:
@@ -123,9 +135,18 @@ def still_there(rows: list[Row]) -> Row:
     return rows[0]
 
 
-def _fill(organization_id: int, row: Row, level: LevelData, entry: Entry, now_us: int) -> Work[None]:
+def _fill(
+    organization_id: int,
+    row: Row,
+    level: LevelData,
+    entry: Entry,
+    *,
+    now_us: int,
+    rows_to_add: ValueRows,
+) -> Work[None]:
     known = {name: row[name] for name in _COLUMNS}
     merged = merge(known, row["fragments"], level)
+    rows_to_add.add(Level.PATIENT, row["id"], merged.values)
     if merged.changed:
         yield queries.FILL_PATIENT(
             organization_id=organization_id,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
+from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry
+from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import merge
 from isocenter.features.archive.patients import (
     KnownPatient,
@@ -28,6 +30,7 @@ _STUDY_COLUMNS = (
     "study_id",
     "description_key",
     "referring_physician_key",
+    "timezone",
 )
 _SERIES_COLUMNS = (
     "modality",
@@ -50,6 +53,7 @@ class Place:
     study_pk: int
     series_pk: int
     merged_digest: str
+    sop_classes: set[str] = field(default_factory=set)
     is_new_series: bool = False
 
 
@@ -63,6 +67,8 @@ class Places:
     """The rows that one transaction has found or made so far."""
 
     def __init__(self, organization_id: int, now_us: int) -> None:
+        self._value_rows = ValueRows(organization_id)
+        self._told_classes: dict[int, Place] = {}
         self._organization_id = organization_id
         self._now_us = now_us
         self._studies: dict[str, _KnownStudy] = {}
@@ -80,7 +86,7 @@ class Places:
             self._studies[study_uid] = _KnownStudy(row["study_pk"], known_patient(row, "patient_pk"))
             if row["series_pk"] is not None:
                 self._places[study_uid, row["series_instance_uid"]] = Place(
-                    row["study_pk"], row["series_pk"], row["merged_digest"]
+                    row["study_pk"], row["series_pk"], row["merged_digest"], set(row["sop_classes"].split())
                 )
 
     def settle(self, entry: Entry) -> Work[Place | Problem]:
@@ -96,6 +102,29 @@ class Places:
         self._places[key] = place
         return place
 
+    def note(self, entry: Entry, place: Place) -> None:
+        """What the object at that place adds to what is searched by."""
+        self._value_rows.add(Level.INSTANCE, entry.sop_instance_uid, entry.instance.values)
+        if entry.sop_class_uid not in place.sop_classes:
+            place.sop_classes.add(entry.sop_class_uid)
+            self._told_classes[place.series_pk] = place
+
+    def flush(self) -> Work[None]:
+        """Write what was noted, set-wise, after the objects themselves."""
+        yield from self._value_rows.flush()
+        if self._told_classes:
+            yield queries.SET_SERIES_SOP_CLASSES.many(
+                [
+                    {
+                        "organization_id": self._organization_id,
+                        "id": series_pk,
+                        "sop_classes": " ".join(sorted(place.sop_classes)),
+                    }
+                    for series_pk, place in sorted(self._told_classes.items())
+                ]
+            )
+            self._told_classes = {}
+
     def _settle_study(self, entry: Entry) -> Work[int | Problem]:
         known = self._studies.get(entry.study_instance_uid)
         if known is None:
@@ -110,15 +139,17 @@ class Places:
         if is_upgrade(entry, known.patient):
             yield from self._move_to_real_patient(entry, known)
         else:
-            yield from fill_patient(self._organization_id, row, entry, self._now_us)
+            yield from fill_patient(self._organization_id, row, entry, self._now_us, self._value_rows)
         yield from self._fill_study(entry)
         return known.pk
 
     def _create_study(self, entry: Entry) -> Work[int | _KnownStudy]:
         """The new study's row, or the one that a concurrent writer was faster to make."""
-        patient_pk = yield from find_or_create_patient(self._organization_id, entry, self._now_us)
+        patient_pk = yield from find_or_create_patient(
+            self._organization_id, entry, self._now_us, self._value_rows
+        )
         level = entry.levels.study
-        yield queries.INSERT_STUDY(
+        inserted = yield queries.INSERT_STUDY(
             organization_id=self._organization_id,
             patient_pk=patient_pk,
             study_instance_uid=entry.study_instance_uid,
@@ -126,6 +157,8 @@ class Places:
             fragments=level.text,
             now_us=self._now_us,
         )
+        for row in inserted:
+            self._value_rows.add(Level.STUDY, row["id"], level.values)
         rows = yield queries.LOCK_STUDY(
             organization_id=self._organization_id, study_instance_uid=entry.study_instance_uid
         )
@@ -139,7 +172,9 @@ class Places:
         return known
 
     def _move_to_real_patient(self, entry: Entry, known: _KnownStudy) -> Work[None]:
-        patient_pk = yield from find_or_create_patient(self._organization_id, entry, self._now_us)
+        patient_pk = yield from find_or_create_patient(
+            self._organization_id, entry, self._now_us, self._value_rows
+        )
         yield queries.MOVE_STUDY(
             organization_id=self._organization_id, id=known.pk, patient_pk=patient_pk, now_us=self._now_us
         )
@@ -153,6 +188,7 @@ class Places:
         )
         row = still_there(rows)
         merged = merge({name: row[name] for name in _STUDY_COLUMNS}, row["fragments"], entry.levels.study)
+        self._value_rows.add(Level.STUDY, row["id"], merged.values)
         if merged.changed:
             yield queries.FILL_STUDY(
                 organization_id=self._organization_id,
@@ -181,6 +217,7 @@ class Places:
         rows = yield queries.LOCK_SERIES(**identity)
         row = still_there(rows)
         merged = merge({name: row[name] for name in _SERIES_COLUMNS}, row["fragments"], level)
+        self._value_rows.add(Level.SERIES, row["id"], level.values if is_new else merged.values)
         yield queries.FILL_SERIES(
             organization_id=self._organization_id,
             id=row["id"],
@@ -193,5 +230,6 @@ class Places:
             study_pk,
             row["id"],
             entry.levels.digest,
+            place.sop_classes if place is not None else set(),
             is_new_series=is_new or (place is not None and place.is_new_series),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isocenter.features.archive.attributes import Level
 from isocenter.platform.db import Sql
 
 # --- objects already there -------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ LOCK_ENTITIES = Sql(
 
 FIND_PLACES = Sql("""
     SELECT study.study_instance_uid, series.series_instance_uid, series.id AS series_pk,
-           study.id AS study_pk, study.patient_pk, series.merged_digest,
+           study.id AS study_pk, study.patient_pk, series.merged_digest, series.sop_classes,
            patient.patient_id, patient.issuer, patient.generated, patient.name_key
     FROM study
     JOIN patient ON patient.id = study.patient_pk
@@ -75,6 +76,7 @@ INSERT_PATIENT = Sql("""
     VALUES (:organization_id, :patient_id, :issuer, :generated, :name_key, :birth_date, :sex, :fragments,
         :now_us, :now_us)
     ON CONFLICT (organization_id, issuer, patient_id) DO NOTHING
+    RETURNING id
 """)
 
 LOCK_PATIENT = Sql("""
@@ -108,16 +110,18 @@ REMOVE_PATIENT_WITHOUT_STUDY = Sql("""
 
 INSERT_STUDY = Sql("""
     INSERT INTO study (organization_id, patient_pk, study_instance_uid, study_date, study_time,
-        accession_number, study_id, description_key, referring_physician_key, fragments, created_at_us,
-        updated_at_us)
+        accession_number, study_id, description_key, referring_physician_key, timezone, fragments,
+        created_at_us, updated_at_us)
     VALUES (:organization_id, :patient_pk, :study_instance_uid, :study_date, :study_time, :accession_number,
-        :study_id, :description_key, :referring_physician_key, :fragments, :now_us, :now_us)
+        :study_id, :description_key, :referring_physician_key, :timezone, :fragments, :now_us, :now_us)
     ON CONFLICT (organization_id, study_instance_uid) DO NOTHING
+    RETURNING id
 """)
 
 LOCK_STUDY = Sql("""
     SELECT study.id, study.patient_pk, study.fragments, study.study_date, study.study_time,
-           study.accession_number, study.study_id, study.description_key, study.referring_physician_key
+           study.accession_number, study.study_id, study.description_key, study.referring_physician_key,
+           study.timezone
     FROM study
     WHERE study.organization_id = :organization_id AND study.study_instance_uid = :study_instance_uid
     FOR UPDATE
@@ -126,7 +130,8 @@ LOCK_STUDY = Sql("""
 FILL_STUDY = Sql("""
     UPDATE study SET study_date = :study_date, study_time = :study_time, accession_number = :accession_number,
         study_id = :study_id, description_key = :description_key,
-        referring_physician_key = :referring_physician_key, fragments = :fragments, updated_at_us = :now_us
+        referring_physician_key = :referring_physician_key, timezone = :timezone, fragments = :fragments,
+        updated_at_us = :now_us
     WHERE organization_id = :organization_id AND id = :id
 """)
 
@@ -170,6 +175,49 @@ FILL_SERIES = Sql("""
         updated_at_us = :now_us
     WHERE organization_id = :organization_id AND id = :id
 """)
+
+SET_SERIES_SOP_CLASSES = Sql("""
+    UPDATE series SET sop_classes = :sop_classes WHERE organization_id = :organization_id AND id = :id
+""")
+
+# --- values to match on (indexed_values.py) --------------------------------------------------------------
+
+
+def _insert_values(level: Level, of: str) -> tuple[Sql, Sql]:
+    """For either database: SQLite takes row by row what PostgreSQL takes as arrays, in a third of the time.
+
+    Selected rather than given: an entity may be gone again, whose rows must then not stay behind.
+    """
+    table = level.value
+    into = f"INSERT INTO {table}_value (organization_id, {table}_pk, path, item, inner_item, value)"
+    row_by_row = Sql(
+        f"""
+        {into} SELECT organization_id, id, :path, :item, :inner_item, :value FROM {table}
+        WHERE organization_id = :organization_id AND {of} = :of
+        ON CONFLICT DO NOTHING
+        """,  # noqa: S608 - put together of constants
+        only="sqlite",
+    )
+    at_once = Sql(
+        f"""
+        {into} SELECT organization_id, id, given.path, given.item, given.inner_item, given.value
+        FROM unnest(:ofs::{"text" if level is Level.INSTANCE else "bigint"}[], :paths::text[],
+                    :items::bigint[], :inner_items::bigint[], :values::text[])
+             AS given (of, path, item, inner_item, value)
+        JOIN {table} ON {of} = given.of AND organization_id = :organization_id
+        ON CONFLICT DO NOTHING
+        """,  # noqa: S608 - put together of constants
+        only="postgresql",
+    )
+    return row_by_row, at_once
+
+
+INSERT_VALUES = {
+    Level.PATIENT: _insert_values(Level.PATIENT, "id"),
+    Level.STUDY: _insert_values(Level.STUDY, "id"),
+    Level.SERIES: _insert_values(Level.SERIES, "id"),
+    Level.INSTANCE: _insert_values(Level.INSTANCE, "current = 1 AND sop_instance_uid"),
+}
 
 # --- counts ----------------------------------------------------------------------------------------------
 

@@ -25,13 +25,14 @@ from isocenter.dicom.person_name import search_key
 from isocenter.features.archive.attributes import Attribute, Folding
 from isocenter.kit.errors import InvalidInput
 
-_LAST_CHARACTER = "\U0010ffff"
+LAST_CHARACTER = "\U0010ffff"
 _COMPARED_AS_TEXT = frozenset({Folding.NONE, Folding.TEXT})
 _ALTERNATIVES_MAX = 200  # SQLite takes expressions up to 1000 deep
 _PATTERN_CHARS_MAX = 1024
 _INTEGER_MAX = 2**63 - 1
 # What `fragment_condition` can look for in the stored JSON text.
 _PLAIN_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "SH", "ST", "UI"})
+_INTEGER_VRS = frozenset({"IS", "SL", "SS", "UL", "US"})
 
 
 class Parameters:
@@ -108,40 +109,33 @@ def empty_condition(column: str, folding: Folding) -> str:
     return f"{column} IS NULL" if folding is Folding.NUMBER else f"{column} = ''"
 
 
-def combined_condition(
-    date_column: str, time_column: str, date: Range, time: Range, params: Parameters
-) -> str:
-    """One range from the first date at the first time to the last date at the last time (C.2.2.2.5)."""
-    pair = f"({date_column}, {time_column})"
-    conditions = [f"{date_column} <> ''"]
-    if date.lower is not None:
-        conditions.append(f"{pair} >= ({params.add(date.lower)}, {params.add(time.lower or '')})")
-    if date.upper is not None:
-        last = time.upper or _LAST_CHARACTER
-        conditions.append(f"{pair} <= ({params.add(date.upper)}, {params.add(last)})")
-    return " AND ".join(conditions)
-
-
 def fragment_condition(column: str, attribute: Attribute, key: MatchingKey, params: Parameters) -> str | None:
     """A match on an attribute that has no column, by its line in the stored fragments.
 
     None where that would find too much: only a whole first value or its beginning can be told apart
     from the rest of the line.
     """
-    if attribute.vr not in _PLAIN_TEXT_VRS:
-        return None
+    ends: tuple[str, ...]
     match key:
         case Universal():
             return ""
-        case SingleValue(text=text):
-            start, end = text, '"'
-        case Wildcard(parts=(start, "*")) if start not in "*?":
-            end = ""
+        case SingleValue(text=text) if attribute.vr in _PLAIN_TEXT_VRS:
+            ends = (f'"{_in_json(text)}"',)
+        case DateTimeRange(range=Range(lower=str(day), upper=upper)) if attribute.vr == "DA" and day == upper:
+            ends = (f'"{day}"',)
+        case Wildcard(parts=(start, "*")) if start not in "*?" and attribute.vr in _PLAIN_TEXT_VRS:
+            ends = (f'"{_in_json(start)}',)
+        case SingleValue(text=text) if attribute.vr in _INTEGER_VRS and text.lstrip("-").isdigit():
+            ends = (f"{text}]", f"{text},")
         case _:
             return None
-    written = orjson.dumps(start).decode()[1:-1]
-    line = f'"{attribute.tag:08X}":{{"vr":"{attribute.vr}","Value":["{written}{end}'
-    return rf"{column} LIKE {params.add(f'%{_escaped(line)}%')} ESCAPE '\'"
+    line = f'"{attribute.tag:08X}":{{"vr":"{attribute.vr}","Value":['
+    like = [rf"{column} LIKE {params.add(f'%{_escaped(line + end)}%')} ESCAPE '\'" for end in ends]
+    return like[0] if len(like) == 1 else f"({' OR '.join(like)})"
+
+
+def _in_json(text: str) -> str:
+    return orjson.dumps(text).decode()[1:-1]
 
 
 def _all_single(keys: tuple[object, ...]) -> TypeGuard[tuple[SingleValue, ...]]:
@@ -171,7 +165,7 @@ def _like(column: str, key: Wildcard, params: Parameters) -> str:
 def _prefix(column: str, key: Wildcard, params: Parameters) -> list[str]:
     if not key.prefix:
         return []
-    lower, upper = params.add(key.prefix), params.add(key.prefix + _LAST_CHARACTER)
+    lower, upper = params.add(key.prefix), params.add(key.prefix + LAST_CHARACTER)
     return [f"{column} >= {lower}", f"{column} < {upper}"]
 
 
@@ -185,12 +179,12 @@ def _name_equals(column: str, text: str, params: Parameters) -> str:
     """Any one group equals the key. A key in Latin letters is looked up in the first group, by index."""
     if "=" in text:
         return _name_groups(column, [_escaped(group) for group in text.split("=")], params)
-    lower, upper = params.add(text + "="), params.add(text + ">")  # in ASCII '>' follows '='
-    first = f"({column} >= {lower} AND {column} < {upper})"
-    alternatives = [f"{column} = {params.add(text)}", first]
-    if not text.isascii():
-        alternatives += _later_groups(column, _escaped(text), params)
-    return "(" + " OR ".join(alternatives) + ")"
+    whole, more, end = params.add(text), params.add(text + "="), params.add(text + ">")
+    # In ASCII '>' follows '='. The range around both alternatives is what an index can begin at.
+    first = f"{column} >= {whole} AND {column} < {end} AND ({column} = {whole} OR {column} >= {more})"
+    if text.isascii():
+        return first
+    return "(" + " OR ".join([f"({first})", *_later_groups(column, _escaped(text), params)]) + ")"
 
 
 def _name_like(column: str, key: Wildcard, params: Parameters) -> str:

@@ -25,18 +25,19 @@ _CONSTANT_LINES = {
 _STUDY = 2  # study_instance_uid, modalities, series_count, instance_count
 _SERIES = 6  # series_instance_uid, instance_count
 _INSTANCE = 8  # sop_instance_uid, transfer_syntax_uid
-_WIDTH = {Level.PATIENT: 2, Level.STUDY: 6, Level.SERIES: 8, Level.INSTANCE: 10}
+_OWN = {Level.SERIES: 8, Level.INSTANCE: 10}  # the level's own fragments, apart from those above
+_WIDTH = {Level.PATIENT: 2, Level.STUDY: 6, Level.SERIES: 9, Level.INSTANCE: 11}
 
 _COLUMNS = {
     Level.PATIENT: "p.id, p.fragments",
     Level.STUDY: "s.id, p.fragments || '\n' || s.fragments,"
     " s.study_instance_uid, s.modalities, s.series_count, s.instance_count",
-    Level.SERIES: "e.id, p.fragments || '\n' || s.fragments || '\n' || e.fragments,"
+    Level.SERIES: "e.id, p.fragments || '\n' || s.fragments,"
     " s.study_instance_uid, s.modalities, s.series_count, s.instance_count,"
-    " e.series_instance_uid, e.instance_count",
-    Level.INSTANCE: "i.id, p.fragments || '\n' || s.fragments || '\n' || e.fragments || '\n' || i.fragments,"
+    " e.series_instance_uid, e.instance_count, e.fragments",
+    Level.INSTANCE: "i.id, p.fragments || '\n' || s.fragments || '\n' || e.fragments,"
     " s.study_instance_uid, s.modalities, s.series_count, s.instance_count,"
-    " e.series_instance_uid, e.instance_count, i.sop_instance_uid, i.transfer_syntax_uid",
+    " e.series_instance_uid, e.instance_count, i.sop_instance_uid, i.transfer_syntax_uid, i.fragments",
 }
 _OF_PATIENT = "FROM study x WHERE x.organization_id = :organization_id AND x.patient_pk = p.id"
 _PATIENT_COUNT_COLUMNS = ", ".join(
@@ -72,18 +73,24 @@ class Match:
 class Shape:
     """How the rows of one kind of search become matches; made once per level and set of tags."""
 
-    __slots__ = ("_computed", "_constant", "_level", "_wanted")
+    __slots__ = ("_computed", "_constant", "_last", "_level", "_own", "_wanted")
 
     def __init__(self, level: Level, returned: frozenset[int]) -> None:
         self._level = level
+        self._own = _OWN.get(level)
+        self._last: tuple[str, list[str]] = ("", [])
         self._wanted = frozenset(f"{tag:08X}" for tag in returned)
         self._constant = [line for tag, line in _CONSTANT_LINES.items() if tag in returned]
         self._computed = [line for tag, line in _computed_lines(level).items() if tag in returned]
 
     def match(self, row: Row) -> Match:
         wanted = self._wanted
-        text: str = row[1]
-        lines = [line for line in text.split("\n") if line[1:9] in wanted]
+        if self._own is None:
+            lines = [line for line in row[1].split("\n") if line[1:9] in wanted]
+        else:
+            lines = self._of_above(row[1]) + [
+                line for line in row[self._own].split("\n") if line[1:9] in wanted
+            ]
         lines += self._constant
         for compute in self._computed:
             if line := compute(row):
@@ -97,6 +104,14 @@ class Shape:
                 return Match(row[_STUDY], row[_SERIES], row[_INSTANCE], lines)
             case Level.PATIENT:
                 return Match("", "", "", lines)
+
+    def _of_above(self, text: str) -> list[str]:
+        """What the levels above say, which mostly is what they said of the match before."""
+        known, lines = self._last
+        if text != known:
+            lines = [line for line in text.split("\n") if line[1:9] in self._wanted]
+            self._last = text, lines
+        return lines
 
 
 @lru_cache(maxsize=256)

@@ -22,6 +22,7 @@ from isocenter.features.archive.attributes import (
     column_text,
 )
 from isocenter.features.archive.entry import LevelCache, LevelData, Levels, digest_of
+from isocenter.features.archive.indexed_values import Value, name_values, sequence_values
 from isocenter.kit.errors import InvalidInput
 
 WANTED = Wanted(
@@ -96,6 +97,7 @@ class HeaderReader:
 def _level(level: Level, scan: Scan, decoder: TextDecoder) -> LevelData:
     columns = _NO_COLUMNS[level].copy()
     fragments: dict[int, str] = {}
+    values: dict[int, list[Value]] = {}
     elements = scan.elements
     for attribute in AT_LEVEL[level]:
         tag = attribute.tag
@@ -104,14 +106,18 @@ def _level(level: Level, scan: Scan, decoder: TextDecoder) -> LevelData:
             continue
         vr = attribute.vr
         if vr == "SQ":
-            fragments[tag] = _sequence_fragment(attribute, raw, scan, decoder)
+            items = _items(raw, scan)
+            fragments[tag] = dataset_json([Element(tag, "SQ", items)], decoder).decode()[1:-1]
+            values[tag] = sequence_values(tag, items, decoder)
         else:
             fragments[tag] = fragment(tag, vr, raw.value, decoder)
+            if vr == "PN":
+                values[tag] = name_values(tag, decoder.decode_multi(raw.value, vr))
         if attribute.column is not None:
             columns[attribute.column] = _column(attribute, raw, decoder)
     if level is Level.INSTANCE:
         columns["number_of_frames"] = max(1, int(columns["number_of_frames"] or 1))
-    return LevelData(columns, fragments)
+    return LevelData(columns, fragments, {tag: found for tag, found in values.items() if found})
 
 
 def _column(attribute: Attribute, raw: RawElement, decoder: TextDecoder) -> str | int | None:
@@ -121,13 +127,12 @@ def _column(attribute: Attribute, raw: RawElement, decoder: TextDecoder) -> str 
     return column_text(text, attribute.folding)
 
 
-def _sequence_fragment(attribute: Attribute, raw: RawElement, scan: Scan, decoder: TextDecoder) -> str:
-    """A sequence's attribute as JSON; without its items where they cannot be read."""
+def _items(raw: RawElement, scan: Scan) -> list[list[Element]]:
+    """A sequence's items; none where they cannot be read."""
     try:
-        items = read_items(raw.value, implicit_vr=scan.implicit_vr)
+        return read_items(raw.value, implicit_vr=scan.implicit_vr)
     except InvalidInput:
-        items = []
-    return dataset_json([Element(attribute.tag, "SQ", items)], decoder).decode()[1:-1]
+        return []
 
 
 def frame_offsets(scan: Scan, number_of_frames: int) -> str:

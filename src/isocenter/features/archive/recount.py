@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isocenter.features.archive.queries import SET_SERIES_SOP_CLASSES
 from isocenter.platform.db import Sql, Work
 
 FIND_STUDIES_OF_SERIES = Sql("""
@@ -22,6 +23,12 @@ RECOUNT_SERIES = Sql("""
     UPDATE series SET updated_at_us = :now_us, instance_count = (
         SELECT count(*) FROM instance WHERE instance.series_pk = series.id AND instance.current = 1)
     WHERE organization_id = :organization_id AND id IN :series_pks
+""")
+
+FIND_SOP_CLASSES = Sql("""
+    SELECT DISTINCT series_pk, sop_class_uid FROM instance
+    WHERE organization_id = :organization_id AND series_pk IN :series_pks AND current = 1
+    ORDER BY series_pk, sop_class_uid
 """)
 
 REMOVE_EMPTY_SERIES = Sql("""
@@ -73,7 +80,20 @@ def recount_series(organization_id: int, series_pks: Sequence[int], now_us: int)
     yield LOCK_STUDIES(organization_id=organization_id, study_pks=study_pks)
     yield RECOUNT_SERIES(**scope, now_us=now_us)
     yield REMOVE_EMPTY_SERIES(**scope)
+    yield from _gather_sop_classes(organization_id, series_pks)
     yield from recount_studies(organization_id, study_pks, now_us)
+
+
+def _gather_sop_classes(organization_id: int, series_pks: Sequence[int]) -> Work[None]:
+    classes: dict[int, list[str]] = {series_pk: [] for series_pk in series_pks}
+    for row in (yield FIND_SOP_CLASSES(organization_id=organization_id, series_pks=list(series_pks))):
+        classes[row["series_pk"]].append(row["sop_class_uid"])
+    yield SET_SERIES_SOP_CLASSES.many(
+        [
+            {"organization_id": organization_id, "id": series_pk, "sop_classes": " ".join(found)}
+            for series_pk, found in classes.items()
+        ]
+    )
 
 
 def recount_studies(organization_id: int, study_pks: Sequence[int], now_us: int) -> Work[None]:

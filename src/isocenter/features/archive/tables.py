@@ -80,6 +80,7 @@ study = sa.Table(
     text("study_id"),
     text("description_key"),
     text("referring_physician_key"),
+    text("timezone"),
     text("modalities"),  # distinct, ascending, separated by a backslash as in (0008,0061)
     count("series_count"),
     count("instance_count"),
@@ -110,6 +111,7 @@ series = sa.Table(
     text("pps_start_date"),
     text("pps_start_time"),
     count("instance_count"),
+    text("sop_classes"),  # distinct, ascending, separated by a blank
     text("fragments"),
     text("merged_digest"),  # of the last patient, study and series attributes merged: equal means nothing new
     instant("created_at_us"),
@@ -168,6 +170,28 @@ instance = sa.Table(
     sa.Index(None, "series_pk", "instance_number"),
     sa.Index(None, "object_key"),
 )
+
+
+def _values_of(level: str) -> sa.Table:
+    """What is matched on by rows of its own (``indexed_values.py``); they go with their entity."""
+    pk = f"{level}_pk"
+    return sa.Table(
+        f"{level}_value",
+        metadata,
+        organization(),
+        sa.Column(pk, BigInt, sa.ForeignKey(f"{level}.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("path", Text, primary_key=True),
+        sa.Column("item", BigInt, primary_key=True),
+        sa.Column("inner_item", BigInt, primary_key=True),
+        sa.Column("value", Text, primary_key=True),
+        sa.Index(None, "organization_id", "path", "value", pk),
+    )
+
+
+patient_value = _values_of("patient")
+study_value = _values_of("study")
+series_value = _values_of("series")
+instance_value = _values_of("instance")
 
 quarantine = sa.Table(
     "quarantine",

@@ -199,6 +199,7 @@ def upgrade() -> None:
         sa.Column("study_id", Text, server_default="", nullable=False),
         sa.Column("description_key", Text, server_default="", nullable=False),
         sa.Column("referring_physician_key", Text, server_default="", nullable=False),
+        sa.Column("timezone", Text, server_default="", nullable=False),
         sa.Column("modalities", Text, server_default="", nullable=False),
         sa.Column("series_count", BigInt, server_default="0", nullable=False),
         sa.Column("instance_count", BigInt, server_default="0", nullable=False),
@@ -243,6 +244,7 @@ def upgrade() -> None:
         sa.Column("pps_start_date", Text, server_default="", nullable=False),
         sa.Column("pps_start_time", Text, server_default="", nullable=False),
         sa.Column("instance_count", BigInt, server_default="0", nullable=False),
+        sa.Column("sop_classes", Text, server_default="", nullable=False),
         sa.Column("fragments", Text, server_default="", nullable=False),
         sa.Column("merged_digest", Text, server_default="", nullable=False),
         sa.Column("created_at_us", BigInt, nullable=False),
@@ -320,7 +322,35 @@ def upgrade() -> None:
         sqlite_where=sa.text("current = 0"),
         postgresql_where=sa.text("current = 0"),
     )
+    for level in ("patient", "study", "series", "instance"):
+        _create_values(level)
     op.execute(
         "INSERT INTO organization (slug, name, settings, created_at_us)"
         " VALUES ('default', 'Default', '{}', 0)"
+    )
+
+
+def _create_values(level: str) -> None:
+    table, pk = f"{level}_value", f"{level}_pk"
+    op.create_table(
+        table,
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column(pk, BigInt, nullable=False),
+        sa.Column("path", Text, nullable=False),
+        sa.Column("item", BigInt, nullable=False),
+        sa.Column("inner_item", BigInt, nullable=False),
+        sa.Column("value", Text, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f(f"fk_{table}_organization_id_organization")
+        ),
+        sa.ForeignKeyConstraint(
+            [pk], [f"{level}.id"], name=op.f(f"fk_{table}_{pk}_{level}"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(pk, "path", "item", "inner_item", "value", name=op.f(f"pk_{table}")),
+    )
+    op.create_index(
+        op.f(f"ix_{table}_organization_id_path_value_{pk}"),
+        table,
+        ["organization_id", "path", "value", pk],
+        unique=False,
     )
