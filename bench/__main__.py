@@ -13,7 +13,7 @@ BENCHES = {
     "authenticated": "QIDO-RS by PatientID with an API key against logins switched off",
     "encryption": "C-STORE with encryption at rest on against off",
     "stow": "STOW-RS, 20 objects a request, against Orthanc",
-    "search": "C-FIND and QIDO-RS by PatientID over 22,110 objects, against Orthanc",
+    "search": "C-FIND and QIDO-RS by PatientID, QIDO-RS of a series, over 23,110 objects, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",

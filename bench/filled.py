@@ -1,4 +1,4 @@
-"""Both servers holding the same 22,000 small objects in 2,010 studies, for the searches."""
+"""Both servers holding the same 23,000 small objects in 2,020 studies, for the searches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.servers import IsocenterServer, OrthancServer, both_servers
-from bench.synthetic_ct import patient_id, synthetic_ct
+from bench.synthetic_ct import patient_id, series_instance_uid, study_instance_uid, synthetic_ct
 
 STUDIES = 2_010
 INSTANCES_A_STUDY = 11
 PATIENTS = 1_500
+LARGE_SERIES = 10
+LARGE_INSTANCES = 100
 
 
 @contextlib.contextmanager
@@ -37,10 +39,13 @@ def fill_isocenter(ours: IsocenterServer, objects: Path) -> None:
 def make_files(folder: Path) -> list[Path]:
     folder.mkdir()
     paths = []
-    for study in range(STUDIES):
-        for instance in range(INSTANCES_A_STUDY):
+    sizes = [INSTANCES_A_STUDY] * STUDIES + [LARGE_INSTANCES] * LARGE_SERIES
+    for study, instances in enumerate(sizes):
+        # The large ones are patients of their own, so that a search by PatientID finds the same as ever.
+        patient = study % PATIENTS if study < STUDIES else study
+        for instance in range(instances):
             path = folder / f"{study:05d}-{instance:02d}.dcm"
-            path.write_bytes(synthetic_ct(study % PATIENTS, study, 1, instance, rows=8, columns=8))
+            path.write_bytes(synthetic_ct(patient, study, 1, instance, rows=8, columns=8))
             paths.append(path)
     return paths
 
@@ -60,6 +65,12 @@ def fill_orthanc(peer: OrthancServer, paths: list[Path]) -> None:
     with ThreadPoolExecutor(4) as threads:
         for _ in threads.map(post, [paths[first::4] for first in range(4)]):
             pass
+
+
+def some_large_series(number: int) -> tuple[str, str]:
+    """The UIDs of the study and the series."""
+    study = STUDIES + number % LARGE_SERIES
+    return study_instance_uid(study), series_instance_uid(study, 1)
 
 
 def some_patient(number: int) -> str:
