@@ -34,6 +34,7 @@ COMMANDS = (
     Command("key", "isocenter.cli.keys", "Make and revoke the keys of programs."),
     Command("ae", "isocenter.cli.ae", "Say who may call by DIMSE; see who was refused."),
     Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send, move, get."),
+    Command("worklist", "isocenter.cli.worklist", "What modalities are to do, and what they say they did."),
     Command("commitment", "isocenter.cli.commitments", "See who committed to which objects; ask others to."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),

@@ -16,6 +16,7 @@ from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
 from isocenter.doors.dicomweb.witness import witnessed
+from isocenter.doors.dicomweb.workitem_routes import workitem_routes
 from isocenter.doors.http.gate import declare
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
@@ -67,6 +68,7 @@ def dicomweb_door(services: HttpServices) -> Router:
         route(_STUDY + "/instances", GET=searching(search.instances)),
         route("/series", GET=searching(search.series)),
         route("/instances", GET=searching(search.instances)),
+        *workitem_routes(services, addresses),
     ]
     return Router(routes, redirect_slashes=False)
 

@@ -57,6 +57,7 @@ _STATUS_BY_CODE = {
     "url-too-long": 414,
     "unsupported-media-type": 415,
     "correction-failed": 422,
+    "upgrade-required": 426,
     "headers-too-large": 431,
 }
 

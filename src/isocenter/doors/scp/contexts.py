@@ -13,6 +13,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from isocenter.dicom.sop_classes import (
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+    MODALITY_WORKLIST_FIND,
     PATIENT_ROOT_FIND,
     PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
@@ -49,6 +52,9 @@ _SERVICE_OF: dict[str, AeService | None] = {
     **dict.fromkeys(MOVE_SOP_CLASSES, AeService.MOVE),
     **dict.fromkeys(GET_SOP_CLASSES, AeService.GET),
     STORAGE_COMMITMENT_PUSH_MODEL: AeService.COMMIT,
+    MODALITY_WORKLIST_FIND: AeService.WORKLIST,
+    MODALITY_PERFORMED_PROCEDURE_STEP: AeService.WORKLIST,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE: AeService.WORKLIST,
 }
 
 # Requests are answered in what costs least to read; a deflated or big-endian one only where asked for.
