@@ -25,7 +25,7 @@ from isocenter.features.worklist.matching import Keys
 from isocenter.features.worklist.performed import PerformedSteps
 from services.archive import ORGANIZATION, fresh_url
 from services.dcmtk import Dcmtk
-from services.scp import AE_TITLE, EXPLICIT, ScpDoor, scp_door
+from services.scp import AE_TITLE, EXPLICIT, OnePageOnly, ScpDoor, scp_door
 from services.workitems import dicom_json
 from services.worklists import STUDY, a_performed_step, an_item, encoded, the_end
 
@@ -295,3 +295,24 @@ async def test_unscheduled_and_foreign_steps(door: ScpDoor) -> None:
         "SELECT resource_id, outcome FROM audit_event WHERE resource_kind = 'performed-step' ORDER BY id"
     )
     assert [tuple(one.values()) for one in told] == [("1.2.3", "success"), ("1.2.4", "success")]
+
+
+async def test_cancel_ends_a_query(tmp_path: Path) -> None:
+    def cancelled(port: int) -> list[int]:
+        ae = AE(ae_title="CT1")
+        ae.add_requested_context(MODALITY_WORKLIST_FIND)
+        association = ae.associate("127.0.0.1", port, ae_title=AE_TITLE)
+        statuses = []
+        keys = Dataset()
+        keys.PatientID = ""
+        for status, _ in association.send_c_find(keys, MODALITY_WORKLIST_FIND, msg_id=7):
+            statuses.append(status.Status)
+            if len(statuses) == 5:
+                association.send_c_cancel(7, query_model=MODALITY_WORKLIST_FIND)
+        association.release()
+        return statuses
+
+    async with scp_door(tmp_path, searching=OnePageOnly) as door:
+        await schedule(door, *(an_item(StudyInstanceUID=f"1.9.{number}") for number in range(250)))
+        statuses = await asyncio.to_thread(cancelled, door.port)
+    assert statuses == [0xFF00] * 200 + [0xFE00]

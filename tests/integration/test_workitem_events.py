@@ -18,6 +18,7 @@ from isocenter.features.worklist.telling import (
     EVENTS_KEPT,
     FILTERED_SUBSCRIPTION,
     GLOBAL_SUBSCRIPTION,
+    forget_reports,
     tell_one,
     waiting_reports,
 )
@@ -124,7 +125,9 @@ async def test_the_whole_worklist(ups: Scheduler, server: HttpServer) -> None:
         await ups.move(old, "IN PROGRESS")
         await subscribe(ups, old)
         assert (await heard(socket))[2]["00741000"]["Value"] == ["IN PROGRESS"]  # of the new subscription
-    assert await waiting_reports(server.archive.database, ORGANIZATION, "AE1") == []
+    async with asyncio.timeout(20):  # they are forgotten once they were sent, which is a moment later
+        while await waiting_reports(server.archive.database, ORGANIZATION, "AE1"):
+            pass
 
 
 async def test_a_filtered_worklist(ups: Scheduler, server: HttpServer) -> None:
@@ -192,3 +195,14 @@ async def test_pages_of_other_sites(server: HttpServer) -> None:
     assert json.loads(refused.value.response.body)["code"] == "foreign-origin"
     assert (await server.get("/subscribers/AE1")).status_code == 426
     assert websockets.__version__
+
+
+async def test_a_number_is_never_used_again(ups: Scheduler, server: HttpServer) -> None:
+    """A connection that gives way may forget what it sent after the newer one has done so."""
+    database, uid = server.archive.database, await ups.create()
+    await database.write(tell_one, ORGANIZATION, "AE1", uid, [dicom_json(PatientID="1")], 0)
+    ((sent, _),) = await waiting_reports(database, ORGANIZATION, "AE1")
+    await forget_reports(database, ORGANIZATION, "AE1", sent)
+    await database.write(tell_one, ORGANIZATION, "AE1", uid, [dicom_json(PatientID="2")], 0)
+    await forget_reports(database, ORGANIZATION, "AE1", sent)
+    assert len(await waiting_reports(database, ORGANIZATION, "AE1")) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,11 @@ async def test_documents_are_kept_as_they_came(ups: Scheduler) -> None:
     uid = created.headers["location"].rpartition("/")[2]
     kept = (await ups.send("GET", f"/workitems/{uid}")).json()[0]
     assert kept["00091001"] == given["00091001"]
+
+
+async def test_of_many_who_claim_it_one_gets_it(ups: Scheduler) -> None:
+    uid = await ups.create()
+    answers = await asyncio.gather(*(ups.move(uid, "IN PROGRESS", f"1.2.{n}") for n in range(12)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 11
+    winner = [answer.status_code for answer in answers].index(200)
+    assert (await ups.update(uid, performed(), f"1.2.{winner}")).status_code == 200

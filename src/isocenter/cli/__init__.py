@@ -43,6 +43,7 @@ COMMANDS = (
     Command("encryption", "isocenter.cli.encryption", "Keys of encrypted objects: make, rotate, destroy."),
     Command("logs", "isocenter.cli.logs", "Find the patient behind a token of the logs."),
     Command("config", "isocenter.cli.config", "Show the settings, where each came from, and check them."),
+    Command("conformance", "isocenter.cli.conformance", "Print the DICOM conformance statement."),
     Command("tls", "isocenter.cli.tls", "Make a certificate for a trial; see what those in use say."),
     Command(
         "doctor", "isocenter.cli.doctor", "Say in plain words what is wrong here and what to do about it."

@@ -21,7 +21,7 @@ from isocenter.doors.http.problems import problem
 from isocenter.doors.http.refusals import UpgradeRequired
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.worklist.telling import Listeners, forget_reports, waiting_reports
-from isocenter.kit.errors import Forbidden, IsocenterError
+from isocenter.kit.errors import Busy, Forbidden, IsocenterError
 from isocenter.platform.security import Action, Permission, Subject, event_of
 
 _LOOK_EVERY_S = 2.0
@@ -29,6 +29,7 @@ _LOOK_EVERY_S = 2.0
 _ADMITTED_AGAIN_EVERY_S = 60.0
 _POLICY_VIOLATION, _REPLACED, _TRY_AGAIN = 1008, 4001, 1013
 _MESSAGE_IDS = 0xFFFF
+_CONNECTIONS_MAX = 1000
 
 
 class ForeignPage(Forbidden):
@@ -58,6 +59,8 @@ class Notifications:
             self._services.policy.check(socket.scope)
             self._check_origin(socket)
             subject = await self._admit(socket)
+            if len(self._current) >= _CONNECTIONS_MAX:
+                raise Busy(f"{_CONNECTIONS_MAX} notification connections are open, the most there may be.")
         except IsocenterError as error:
             status, headers, body = problem(error, "")
             await socket.send_denial_response(Response(body, status, headers))

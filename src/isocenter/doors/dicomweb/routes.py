@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
+from isocenter.doors.dicomweb.capabilities import Capabilities
 from isocenter.doors.dicomweb.delete import DeleteTransaction
 from isocenter.doors.dicomweb.metadata import MetadataTransaction
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
@@ -17,7 +18,7 @@ from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
 from isocenter.doors.dicomweb.witness import witnessed
 from isocenter.doors.dicomweb.workitem_routes import workitem_routes
-from isocenter.doors.http.gate import declare
+from isocenter.doors.http.gate import KNOWN, declare
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
 from isocenter.platform.security import Permission
@@ -54,7 +55,7 @@ def dicomweb_door(services: HttpServices) -> Router:
 
     stores = (Permission.STUDIES_STORE, storing.store)
     deletes = (Permission.STUDIES_DELETE, deleting.delete)
-    routes = [
+    routes: list[BaseRoute] = [
         route("/studies", GET=searching(search.studies), POST=stores),
         route(_STUDY, GET=retrieving(retrieve.objects), POST=stores, DELETE=deletes),
         route(_SERIES, GET=retrieving(retrieve.objects), DELETE=deletes),
@@ -70,7 +71,24 @@ def dicomweb_door(services: HttpServices) -> Router:
         route("/instances", GET=searching(search.instances)),
         *workitem_routes(services, addresses),
     ]
+    routes.append(_capabilities(services, addresses, routes))
     return Router(routes, redirect_slashes=False)
+
+
+def _capabilities(services: HttpServices, addresses: Addresses, routes: list[BaseRoute]) -> Route:
+    """``OPTIONS`` of the service itself, for whoever is known (PS3.18 §8.9)."""
+    capabilities = Capabilities(addresses, routes)
+
+    async def endpoint(request: Request) -> Response:
+        if request.method != "OPTIONS":
+            raise MethodNotAllowed(request.method, "OPTIONS")
+        await services.gate.admit(request, None)
+        return await capabilities.retrieve(request)
+
+    route = Route("/", endpoint)
+    route.methods = None  # all: the endpoint itself refuses
+    declare(route, {"OPTIONS": KNOWN})
+    return route
 
 
 def _route(path: str, services: HttpServices, by_method: dict[str, Guarded]) -> Route:

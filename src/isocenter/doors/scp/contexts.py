@@ -94,6 +94,22 @@ def negotiate_contexts(
     return tuple(answers)
 
 
+def served_sop_classes() -> list[tuple[str, AeService | None]]:
+    """The SOP classes beside Storage that we serve, each with the service that is granted; for the
+    conformance statement."""
+    return sorted(_SERVICE_OF.items())
+
+
+def query_transfer_syntaxes() -> tuple[str, ...]:
+    """Of everything but Storage, best first."""
+    return _QUERY_SYNTAXES
+
+
+def storage_transfer_syntaxes() -> list[str]:
+    """Those in which objects are received."""
+    return [uid for uid in TRANSFER_SYNTAXES if uid not in _NOT_FOR_OBJECTS]
+
+
 def service_of(sop_class_uid: str) -> AeService | None:
     """The service that a SOP class which we serve belongs to; None for Verification."""
     return _SERVICE_OF.get(sop_class_uid, AeService.STORE)

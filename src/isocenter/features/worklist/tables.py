@@ -60,6 +60,8 @@ workitem_event = sa.Table(
     sa.Column("document", Text, nullable=False),
     instant("at_us"),
     sa.Index(None, "organization_id", "ae_title", "id"),
+    # A number that was forgotten must not come again: a connection that is being replaced forgets by number.
+    sqlite_autoincrement=True,
 )
 
 # Scheduled procedure steps, as the modality worklist has them (PS3.4 K.6.1).

@@ -71,7 +71,14 @@ def _workitems() -> None:
         unique=("organization_id", "ae_title", "workitem_uid"),
     )
     _index("workitem_subscription", "organization_id", "workitem_uid")
-    _table("workitem_event", _word("ae_title"), _word("workitem_uid"), _word("document"), _instant("at_us"))
+    _table(
+        "workitem_event",
+        _word("ae_title"),
+        _word("workitem_uid"),
+        _word("document"),
+        _instant("at_us"),
+        sqlite_autoincrement=True,
+    )
     _index("workitem_event", "organization_id", "ae_title", "id")
 
 
@@ -121,7 +128,7 @@ def _modality_worklist() -> None:
     _index("performed_step_reference", "organization_id", "study_instance_uid", "step_id")
 
 
-def _table(name: str, *columns: Any, unique: tuple[str, ...] = ()) -> None:
+def _table(name: str, *columns: Any, unique: tuple[str, ...] = (), **more: Any) -> None:
     constraints: list[Any] = []
     if unique:
         constraints.append(sa.UniqueConstraint(*unique, name=op.f(f"uq_{name}_{'_'.join(unique)}")))
@@ -135,6 +142,7 @@ def _table(name: str, *columns: Any, unique: tuple[str, ...] = ()) -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{name}")),
         *constraints,
+        **more,
     )
 
 
