@@ -26,6 +26,7 @@ from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.http.worklist_routes import worklist_router
 from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.notifying import availability_notifier
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
@@ -82,6 +83,8 @@ _FINISH_S = 7.0
 """What begun work may take after SIGTERM; with closing up it stays below the 10 s that are promised."""
 _CERTIFICATES_LOOKED_AT_S = 60.0
 _RECOMPRESSED_EVERY_S = 5.0
+_CHANNEL_MESSAGE_BYTES_MAX = 64 << 10
+"""Of what subscribers say, which is nothing."""
 
 log = get_logger(__name__)
 
@@ -317,6 +320,7 @@ class Server:
                 own_ae_title=settings.ae_title,
             ),
             audit_router(archive.database, gate, archive.trail),
+            worklist_router(archive.database, archive.clock, gate, archive.trail),
             *account_routers(
                 archive.accounts,
                 gate,
@@ -330,6 +334,8 @@ class Server:
             uvicorn.Config(
                 app,
                 http=BoundedHttpProtocol,
+                ws="websockets-sansio",
+                ws_max_size=_CHANNEL_MESSAGE_BYTES_MAX,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -24,6 +24,7 @@ from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.http.worklist_routes import worklist_router
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
@@ -49,6 +50,10 @@ _PLACES = {
     "session_id": "9",
     "passkey_id": "9",
     "commitment_id": "9",
+    "workitem": _UID,
+    "aetitle": "AE1",
+    "item_id": "9",
+    "uid": "9.9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -121,6 +126,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             ),
             commitment_router(Ledger(archive.database, archive.clock), archive.database, gate),
             audit_router(archive.database, gate, NoRecorder()),
+            worklist_router(archive.database, archive.clock, gate),
             *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},

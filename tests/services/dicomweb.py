@@ -129,6 +129,7 @@ async def served(app: Any, protocol: type[BoundedHttpProtocol] = BoundedHttpProt
         uvicorn.Config(
             app,
             http=protocol,
+            ws="websockets-sansio",
             log_config=None,
             access_log=False,
             lifespan="off",

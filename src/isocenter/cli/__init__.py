@@ -34,6 +34,7 @@ COMMANDS = (
     Command("key", "isocenter.cli.keys", "Make and revoke the keys of programs."),
     Command("ae", "isocenter.cli.ae", "Say who may call by DIMSE; see who was refused."),
     Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send, move, get."),
+    Command("worklist", "isocenter.cli.worklist", "What modalities are to do, and what they say they did."),
     Command("commitment", "isocenter.cli.commitments", "See who committed to which objects; ask others to."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),
@@ -42,6 +43,7 @@ COMMANDS = (
     Command("encryption", "isocenter.cli.encryption", "Keys of encrypted objects: make, rotate, destroy."),
     Command("logs", "isocenter.cli.logs", "Find the patient behind a token of the logs."),
     Command("config", "isocenter.cli.config", "Show the settings, where each came from, and check them."),
+    Command("conformance", "isocenter.cli.conformance", "Print the DICOM conformance statement."),
     Command("tls", "isocenter.cli.tls", "Make a certificate for a trial; see what those in use say."),
     Command(
         "doctor", "isocenter.cli.doctor", "Say in plain words what is wrong here and what to do about it."

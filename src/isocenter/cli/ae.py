@@ -51,7 +51,7 @@ def add(
         str | None,
         typer.Option(
             "--services",
-            help="What it may do: some of store,find,move,get,commit, or none. For a new one: all.",
+            help="What it may do: some of store,find,move,get,commit,worklist, or none. For a new one: all.",
         ),
     ] = None,
     cert: Annotated[

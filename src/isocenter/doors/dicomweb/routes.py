@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.bulk_collections import BulkCollections
 from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
+from isocenter.doors.dicomweb.capabilities import Capabilities
 from isocenter.doors.dicomweb.delete import DeleteTransaction
 from isocenter.doors.dicomweb.frames import FramesTransaction
 from isocenter.doors.dicomweb.metadata import MetadataTransaction
@@ -23,7 +24,8 @@ from isocenter.doors.dicomweb.store import StoreTransaction
 from isocenter.doors.dicomweb.thumbnail import ThumbnailTransaction
 from isocenter.doors.dicomweb.wado_uri import WadoUriTransaction
 from isocenter.doors.dicomweb.witness import witnessed
-from isocenter.doors.http.gate import declare
+from isocenter.doors.dicomweb.workitem_routes import workitem_routes
+from isocenter.doors.http.gate import KNOWN, declare
 from isocenter.doors.http.refusals import MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
 from isocenter.platform.security import Permission
@@ -69,7 +71,7 @@ def dicomweb_door(services: HttpServices) -> Router:
 
     stores = (Permission.STUDIES_STORE, storing.store)
     deletes = (Permission.STUDIES_DELETE, deleting.delete)
-    routes = [
+    routes: list[BaseRoute] = [
         # Before the studies: no UID is "count".
         *(
             route(f"{path}/count", GET=searching(endpoint))
@@ -115,8 +117,26 @@ def dicomweb_door(services: HttpServices) -> Router:
         route(_STUDY + "/instances", GET=searching(search.instances)),
         route("/series", GET=searching(search.series)),
         route("/instances", GET=searching(search.instances)),
+        *workitem_routes(services, addresses),
     ]
+    routes.append(_capabilities(services, addresses, routes))
     return Router(routes, redirect_slashes=False)
+
+
+def _capabilities(services: HttpServices, addresses: Addresses, routes: list[BaseRoute]) -> Route:
+    """``OPTIONS`` of the service itself, for whoever is known (PS3.18 §8.9)."""
+    capabilities = Capabilities(addresses, routes)
+
+    async def endpoint(request: Request) -> Response:
+        if request.method != "OPTIONS":
+            raise MethodNotAllowed(request.method, "OPTIONS")
+        await services.gate.admit(request, None)
+        return await capabilities.retrieve(request)
+
+    route = Route("/", endpoint)
+    route.methods = None  # all: the endpoint itself refuses
+    declare(route, {"OPTIONS": KNOWN})
+    return route
 
 
 def _route(path: str, services: HttpServices, by_method: dict[str, Guarded]) -> Route:

@@ -68,6 +68,7 @@ _STATUS_BY_CODE = {
     "unsupported-media-type": 415,
     "correction-failed": 422,
     "range-not-satisfiable": 416,
+    "upgrade-required": 426,
     "headers-too-large": 431,
     # Unlike a full disk it is no affair of this server's: asking again changes nothing before somebody acts.
     "quota-reached": 507,

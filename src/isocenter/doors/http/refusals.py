@@ -43,6 +43,16 @@ class UnsupportedMediaType(Unsupported):
     default_code = "unsupported-media-type"
 
 
+class UpgradeRequired(Unsupported):
+    default_code = "upgrade-required"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Event reports are sent over a WebSocket.", remedy="Open this address with ws:// or wss://."
+        )
+        self.headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+
+
 class RequestTimeout(InvalidInput):
     default_code = "request-timeout"
 

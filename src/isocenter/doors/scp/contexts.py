@@ -14,6 +14,9 @@ from enum import IntEnum
 from functools import lru_cache
 
 from isocenter.dicom.sop_classes import (
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+    MODALITY_WORKLIST_FIND,
     PATIENT_ROOT_FIND,
     PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
@@ -50,6 +53,9 @@ _SERVICE_OF: dict[str, AeService | None] = {
     **dict.fromkeys(MOVE_SOP_CLASSES, AeService.MOVE),
     **dict.fromkeys(GET_SOP_CLASSES, AeService.GET),
     STORAGE_COMMITMENT_PUSH_MODEL: AeService.COMMIT,
+    MODALITY_WORKLIST_FIND: AeService.WORKLIST,
+    MODALITY_PERFORMED_PROCEDURE_STEP: AeService.WORKLIST,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE: AeService.WORKLIST,
 }
 
 # Requests are answered in what costs least to read; a deflated or big-endian one only where asked for.
@@ -98,6 +104,22 @@ def negotiate_contexts(
             result = ContextResult.USER_REJECTION
         answers.append(NegotiatedContext(context.context_id, result, syntax))
     return tuple(answers)
+
+
+def served_sop_classes() -> list[tuple[str, AeService | None]]:
+    """The SOP classes beside Storage that we serve, each with the service that is granted; for the
+    conformance statement."""
+    return sorted(_SERVICE_OF.items())
+
+
+def query_transfer_syntaxes() -> tuple[str, ...]:
+    """Of everything but Storage, best first."""
+    return _QUERY_SYNTAXES
+
+
+def storage_transfer_syntaxes() -> list[str]:
+    """Those in which objects are received."""
+    return [uid for uid in TRANSFER_SYNTAXES if uid not in _NOT_FOR_OBJECTS]
 
 
 def service_of(sop_class_uid: str) -> AeService | None:

@@ -23,6 +23,7 @@ _PERMISSIONS = {
     AeService.MOVE: Permission.STUDIES_RETRIEVE,
     AeService.GET: Permission.STUDIES_RETRIEVE,
     AeService.COMMIT: Permission.STUDIES_STORE,
+    AeService.WORKLIST: Permission.WORKLIST_PERFORM,
 }
 
 

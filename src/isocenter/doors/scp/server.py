@@ -11,12 +11,16 @@ from isocenter.dimse.protocol.limits import Limits
 from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.outgoing import Outgoing
+from isocenter.doors.scp.performing import Performing
 from isocenter.doors.scp.retrieving import Retriever
 from isocenter.doors.scp.service import DicomService
 from isocenter.doors.scp.witness import AssociationWitness
+from isocenter.doors.scp.worklist import ModalityWorklist
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.commitment.worker import CommitmentWorker
+from isocenter.features.worklist.items import WorklistItems
+from isocenter.features.worklist.performed import PerformedSteps
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database
 from isocenter.platform.security import NoRecorder, Recorder
@@ -79,6 +83,12 @@ def create_dicom_server(
         witness=witness,
         retriever=retriever,
         committing=Committing(services.commitments, services.ae_titles.admission, witness),
+        worklist=ModalityWorklist(
+            WorklistItems(services.database, services.clock), services.ae_titles.admission, witness
+        ),
+        performing=Performing(
+            PerformedSteps(services.database, services.clock), services.ae_titles.admission, witness
+        ),
     )
     return DimseServer(
         service,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from isocenter.dicom.sop_classes import STORAGE_COMMITMENT_PUSH_MODEL
+from isocenter.dicom.sop_classes import (
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+    MODALITY_WORKLIST_FIND,
+    STORAGE_COMMITMENT_PUSH_MODEL,
+)
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.net.service import (
     Accept,
@@ -28,7 +34,10 @@ from isocenter.dimse.protocol.messages import (
     CMoveRequest,
     CStoreRequest,
     NActionRequest,
+    NCreateRequest,
     NEventReportRequest,
+    NGetRequest,
+    NSetRequest,
 )
 from isocenter.dimse.protocol.pdu import AssociateRequest
 from isocenter.dimse.protocol.user_information import (
@@ -47,10 +56,12 @@ from isocenter.doors.scp.contexts import (
 from isocenter.doors.scp.finding import find_answers
 from isocenter.doors.scp.identifiers import MODEL_OF, Asked, parse_identifier
 from isocenter.doors.scp.identity import IdentityVerifier, narrowed
+from isocenter.doors.scp.performing import Performing
 from isocenter.doors.scp.retrieving import Retriever
 from isocenter.doors.scp.statuses import answer_to_error
 from isocenter.doors.scp.storing import IngestSink
 from isocenter.doors.scp.witness import AssociationWitness
+from isocenter.doors.scp.worklist import ModalityWorklist
 from isocenter.features.ae_titles.admission import Admission
 from isocenter.features.ae_titles.callers import Caller, Grant
 from isocenter.features.ae_titles.certificates import peer_certificate
@@ -76,6 +87,8 @@ class _Door:
     witness: AssociationWitness
     retriever: Retriever
     committing: Committing
+    worklist: ModalityWorklist
+    performing: Performing
     verifier: IdentityVerifier | None = None
 
 
@@ -166,6 +179,11 @@ class DicomService(_Door):
         transfer_syntax_uid: str,
     ) -> AsyncIterator[PendingAnswer]:
         sop_class_uid = request.affected_sop_class_uid
+        if sop_class_uid == MODALITY_WORKLIST_FIND:
+            async with aclosing(self.worklist.find(association, identifier, transfer_syntax_uid)) as items:
+                async for item in items:
+                    yield item
+            return
         if sop_class_uid not in FIND_SOP_CLASSES:
             raise DimseFailure(statuses.SOP_CLASS_NOT_SUPPORTED)
         extended = association.extended_negotiations
@@ -238,6 +256,27 @@ class DicomService(_Door):
     ) -> NAnswer:
         if request.affected_sop_class_uid == STORAGE_COMMITMENT_PUSH_MODEL:
             return await self.committing.n_event_report(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
+
+    async def n_create(
+        self, association: AssociationInfo, request: NCreateRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.affected_sop_class_uid == MODALITY_PERFORMED_PROCEDURE_STEP:
+            return await self.performing.n_create(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
+
+    async def n_set(
+        self, association: AssociationInfo, request: NSetRequest, data_set: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.requested_sop_class_uid == MODALITY_PERFORMED_PROCEDURE_STEP:
+            return await self.performing.n_set(association, request, data_set, syntax)
+        raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
+
+    async def n_get(
+        self, association: AssociationInfo, request: NGetRequest, _: bytes | None, syntax: str
+    ) -> NAnswer:
+        if request.requested_sop_class_uid == MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE:
+            return await self.performing.n_get(association, request, syntax)
         raise DimseFailure(statuses.NO_SUCH_SOP_CLASS)
 
 

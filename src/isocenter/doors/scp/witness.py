@@ -159,6 +159,36 @@ class AssociationWitness:
             details=told,
         )
 
+    def listed_work(
+        self, association: AssociationInfo, asked: Mapping[str, str], answers: int, reason: str = ""
+    ) -> None:
+        """A query of the modality worklist and how many answers it got; ``reason``: why it ended early."""
+        told: dict[str, str | int] = {**asked, "answers": answers}
+        if reason:
+            told["reason"] = reason
+        self._record(
+            _caller_of(association),
+            Action.SEARCH,
+            _FAILED if reason else EventOutcome.SUCCESS,
+            resource_kind="worklist",
+            resource_id="",
+            details=told,
+        )
+
+    def performs(
+        self, association: AssociationInfo, action: Action, uid: str, state: str, reason: str = ""
+    ) -> None:
+        """A performed procedure step was created, changed or read."""
+        told = {"state": state} | ({"reason": reason} if reason else {})
+        self._record(
+            _caller_of(association),
+            action,
+            _FAILED if reason else EventOutcome.SUCCESS,
+            resource_kind="performed-step",
+            resource_id=uid,
+            details=told,
+        )
+
     def _record(
         self,
         caller: Subject,

@@ -18,6 +18,7 @@ class AeService(StrEnum):
     MOVE = "move"  # have objects sent to a destination of its organisation
     GET = "get"  # have them sent over its own association
     COMMIT = "commit"  # ask for storage commitment, and report it to us
+    WORKLIST = "worklist"  # ask what is to be done, and say what is being done
 
 
 ALL_SERVICES = frozenset(AeService)

@@ -23,7 +23,7 @@ ae_title = sa.Table(
     organization(),
     sa.Column("title", Text, nullable=False),
     text("host"),  # the address or network it may call from; empty: any
-    sa.Column("services", Text, nullable=False, server_default="store,find,move,get,commit"),
+    sa.Column("services", Text, nullable=False, server_default="store,find,move,get,commit,worklist"),
     text("certificate"),  # a name or fingerprint that the peer's must have; empty: none is asked for
     text("description"),
     instant("created_at_us"),

@@ -137,12 +137,19 @@ def identifier_kind(entry: Entry) -> Coded:
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 """The SOP class that a search's keys belong to, QIDO-RS being the same search (PS3.15 A.5.3.10)."""
 
+_FINDS = {
+    "worklist": "1.2.840.10008.5.1.4.31",  # Modality Worklist - FIND
+    "workitem": "1.2.840.10008.5.1.4.34.6.5",  # Unified Procedure Step - Query
+}
+
 
 def identifier(entry: Entry) -> str:
     """Never empty, as ParticipantObjectID has to be."""
     if entry.resource_id:
         return entry.resource_id
-    return STUDY_ROOT_FIND if entry.action == Action.SEARCH else entry.resource_kind or "isocenter"
+    if entry.action == Action.SEARCH:
+        return _FINDS.get(entry.resource_kind, STUDY_ROOT_FIND)
+    return entry.resource_kind or "isocenter"
 
 
 def outcome_of(entry: Entry) -> str:

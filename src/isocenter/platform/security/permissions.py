@@ -12,6 +12,9 @@ class Permission(StrEnum):
     STUDIES_RETRIEVE = "studies:retrieve"
     STUDIES_STORE = "studies:store"
     STUDIES_DELETE = "studies:delete"
+    WORKLIST_READ = "worklist:read"
+    WORKLIST_MANAGE = "worklist:manage"
+    WORKLIST_PERFORM = "worklist:perform"
     QUARANTINE_READ = "quarantine:read"
     QUARANTINE_SETTLE = "quarantine:settle"
     CHANGES_READ = "changes:read"
@@ -40,14 +43,20 @@ class Role(StrEnum):
 
 _READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE})
 _STORES = frozenset({Permission.STUDIES_STORE})
+_PERFORMS = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_PERFORM})
+_SCHEDULES = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_MANAGE})
 
 OPERATOR_PERMISSIONS = frozenset({Permission.ORGANIZATIONS_MANAGE})
 """What reaches beyond one organisation; for the few who run the installation, whatever their role."""
 
 PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
-    Role.CLINICIAN: _READS,
-    Role.RADIOGRAPHER: _READS | _STORES | {Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE},
-    Role.RADIOLOGIST: _READS | _STORES,
+    Role.CLINICIAN: _READS | {Permission.WORKLIST_READ},
+    Role.RADIOGRAPHER: _READS
+    | _STORES
+    | _PERFORMS
+    | _SCHEDULES
+    | {Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE},
+    Role.RADIOLOGIST: _READS | _STORES | _PERFORMS,
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
     Role.SERVICE: _READS
     | _STORES

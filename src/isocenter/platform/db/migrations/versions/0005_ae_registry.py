@@ -15,7 +15,7 @@ Text = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 
 def upgrade() -> None:
     with op.batch_alter_table("ae_title") as table:
-        services = "store,find,move,get,commit"
+        services = "store,find,move,get,commit,worklist"
         table.add_column(sa.Column("services", Text, server_default=services, nullable=False))
         table.add_column(sa.Column("certificate", Text, server_default="", nullable=False))
         table.drop_constraint("uq_ae_title_organization_id_title_host", type_="unique")
