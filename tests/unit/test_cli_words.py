@@ -49,7 +49,7 @@ def test_completion_is_offered_once_and_not_by_every_command(command: str, tmp_p
 def test_the_summary_says_why_an_object_was_rejected() -> None:
     report = ImportReport(done=3, done_bytes=10)
     report.outcomes.update({OutcomeKind.STORED: 2, OutcomeKind.REJECTED: 1})
-    told = _summary(report)
+    told = _summary(report, "")
     assert "rejected: another object" in told
     assert "conflict_policy" in told
 
@@ -66,12 +66,12 @@ def test_the_summary_says_what_is_wrong_in_words() -> None:
     report = ImportReport(done=1, done_bytes=10)
     report.outcomes.update({OutcomeKind.QUARANTINED: 1})
     report.reasons.update({"missing": 1})
-    assert "because: missing attributes (1)" in _summary(report)
+    assert "because: missing attributes (1)" in _summary(report, "")
 
 
 def test_the_summary_counts_one_file_and_none() -> None:
-    assert _summary(ImportReport(done=1, done_bytes=6)).strip().startswith("1 file looked at")
-    assert _summary(ImportReport()).strip() == "No files there."
+    assert _summary(ImportReport(done=1, done_bytes=6), "").strip().startswith("1 file looked at")
+    assert _summary(ImportReport(), "").strip() == "No files there."
 
 
 def test_the_welcome_warns_when_http_is_open_to_the_network() -> None:
