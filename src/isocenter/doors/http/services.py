@@ -23,7 +23,8 @@ class HttpLimits:
     ``body_bytes_max`` holds for every route but those that take objects (``object_body_bytes_max``; None:
     unbounded, memory stays flat all the same). ``body_silence_s``: how long a body may pause.
     ``search_results_max``: the most matches in one answer; more are asked for with ``offset``.
-    ``parts_max``: the most objects in one request.
+    ``parts_max``: the most objects in one request. ``decoded_body_bytes_max``: what a compressed
+    body may become.
     """
 
     body_bytes_max: int = 1 << 20
@@ -31,6 +32,7 @@ class HttpLimits:
     body_silence_s: float = 60.0
     search_results_max: int = 10_000
     parts_max: int = 20_000
+    decoded_body_bytes_max: int = 256 << 30
 
 
 @dataclass(frozen=True, slots=True)
