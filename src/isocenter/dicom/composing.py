@@ -58,7 +58,7 @@ def compose_file(
     )
     composer = _Composer()
     if pixels is None:
-        return [meta, *_joined(composer.data_set(elements, 0))]
+        return _joined([meta, *composer.data_set(elements, 0)])
     if pixels.encapsulated:
         extended = EXTENDED_OFFSET_TABLE in by_tag
         tables = {EXTENDED_OFFSET_TABLE, EXTENDED_OFFSET_TABLE_LENGTHS}
@@ -69,7 +69,7 @@ def compose_file(
         content = _native(by_tag[PIXEL_DATA].vr, pixels.ranges)
     before = [element for element in elements if element.tag < PIXEL_DATA]
     after = [element for element in elements if element.tag > PIXEL_DATA]
-    return [meta, *_joined([*composer.data_set(before, 0), *content, *composer.data_set(after, 0)])]
+    return _joined([meta, *composer.data_set(before, 0), *content, *composer.data_set(after, 0)])
 
 
 class _Composer:
