@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from isocenter.dicom.native_model_reader import read_native_xml
+from isocenter.dicom.validation import Strictness
 from isocenter.doors.http.services import HttpLimits
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy
 from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
@@ -26,6 +28,13 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     async with http_server(tmp_path, database_url=url) as running:
         yield running
         assert await broken_promises(running.archive) == []
+
+
+DISPOSITIONS = {
+    ConflictPolicy.REPLACE: "REPLACED",
+    ConflictPolicy.KEEP_BOTH: "KEPT BOTH",
+    ConflictPolicy.KEEP_FIRST: "KEPT FIRST",
+}
 
 
 async def instances(server: HttpServer) -> int:
@@ -53,6 +62,8 @@ async def test_stored_objects_are_named_with_their_address(server: HttpServer) -
         assert (await server.client.get(one["00081190"]["Value"][0])).status_code == 200
     again = await server.store(*IMAGES)
     assert again.status_code == 200, "what is kept already is a success (duplicates)"
+    for answered, kind in ((response, "STORED"), (again, "IDENTICAL")):
+        assert {one["00091001"]["Value"][0] for one in answered.json()["00081199"]["Value"]} == {kind}
     assert await instances(server) == len(IMAGES)
 
 
@@ -113,16 +124,14 @@ async def test_media_types(server: HttpServer) -> None:
         "",
         "application/dicom+json",
         "multipart/form-data; boundary=x",
-        'multipart/related; type="application/dicom+json"; boundary=x',
+        'multipart/related; type="application/json"; boundary=x',
     ):
         response = await server.client.post(url, content=b"x", headers={"Content-Type": content_type})
         assert response.status_code == 415, content_type
     body, headers = multipart([IMAGES[0].file], content_type="image/jpeg")
     assert (await server.client.post(url, content=body, headers=headers)).status_code == 415
     body, headers = multipart([IMAGES[0].file])
-    response = await server.client.post(
-        url, content=body, headers={**headers, "Accept": "application/dicom+xml"}
-    )
+    response = await server.client.post(url, content=body, headers={**headers, "Accept": "text/html"})
     assert response.status_code == 406
     assert await instances(server) == 0
     unquoted = {"Content-Type": f"multipart/related;boundary={BOUNDARY};type=application/dicom"}
@@ -168,7 +177,16 @@ async def test_conflicting_objects_follow_the_policy(tmp_path: Path, policy: Con
     async with http_server(tmp_path, conflict=policy) as server:
         newer = IMAGES[0].but(pixels=b"\7\7\7\7")
         assert (await server.store(IMAGES[0])).status_code == 200
-        assert (await server.store(newer)).status_code == 200
+        response = await server.store(newer)
+        [item] = response.json()["00081199"]["Value"]
+        assert item["00090010"]["Value"] == ["ISOCENTER STORE"]
+        assert item["00091001"]["Value"] == [DISPOSITIONS[policy]]
+        if policy is ConflictPolicy.KEEP_FIRST:
+            assert response.status_code == 202, "what is kept is not what was sent"
+            assert item["00081196"]["Value"] == [0xB111]
+        else:
+            assert response.status_code == 200
+            assert "00081196" not in item
         given = await server.get(
             f"/studies/{newer.study}/series/{newer.series}/instances/{newer.sop}", Accept="application/dicom"
         )
@@ -226,3 +244,58 @@ async def test_a_body_over_the_limit(tmp_path: Path) -> None:
         )
         assert response.status_code == 413
         assert await instances(server) == 1
+
+
+async def test_the_answer_as_xml(server: HttpServer) -> None:
+    broken = Image(sop="1.2.3.1.1.99", modality=None)
+    response = await server.store(IMAGES[0], broken, b"", Accept="application/dicom+xml")
+    assert response.status_code == 202
+    assert response.headers["content-type"] == "application/dicom+xml"
+    module = read_native_xml(response.content)
+    assert module["00081190"]["Value"] == [f"{server.dicomweb}/studies/1.2.3.1"]
+    [stored] = module["00081199"]["Value"]
+    assert stored["00081155"]["Value"] == [IMAGES[0].sop]
+    assert stored["00091001"]["Value"] == ["STORED"]
+    [failed] = module["00081198"]["Value"]
+    assert failed["00081197"]["Value"] == [str(0xA900)]
+    assert len(module["0008119A"]["Value"]) == 1
+    preferred = await server.store(IMAGES[0], Accept="application/dicom+json;q=0.5, application/dicom+xml")
+    assert preferred.headers["content-type"] == "application/dicom+xml"
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_one_instance_at_its_own_address(server: HttpServer, method: str) -> None:
+    image = IMAGES[0]
+    place = f"/studies/{image.study}/series/{image.series}/instances/"
+    headers = {"Content-Type": "application/dicom"}
+    for wrong in (
+        place + IMAGES[1].sop,
+        place.replace(image.series, "1.2.3.1.9") + image.sop,
+        place.replace(f"studies/{image.study}/", "studies/1.2.3.9/") + image.sop,
+    ):
+        response = await server.client.request(
+            method, server.dicomweb + wrong, content=image.file, headers=headers
+        )
+        assert response.status_code == 409, wrong
+        [failed] = response.json()["00081198"]["Value"]
+        assert reason(failed) == 0xC409
+    assert await instances(server) == 0
+    address = server.dicomweb + place + image.sop
+    response = await server.client.request(method, address, content=image.file, headers=headers)
+    assert response.status_code == 200
+    [item] = response.json()["00081199"]["Value"]
+    assert item["00081190"]["Value"] == [address]
+    body, headers = multipart([image.file])
+    response = await server.client.request(method, address, content=body, headers=headers)
+    assert response.status_code == 200
+    assert await instances(server) == 1
+
+
+async def test_what_is_stored_although_it_breaks_a_rule_is_said(tmp_path: Path) -> None:
+    async with http_server(tmp_path, strictness=Strictness.LENIENT) as server:
+        response = await server.store(IMAGES[0], Image(sop="1.2.3.1.1.99", modality=None))
+        assert response.status_code == 202
+        good, tolerated = response.json()["00081199"]["Value"]
+        assert "00081196" not in good
+        assert tolerated["00081196"]["Value"] == [0xB007]
+        assert "Modality" in words(tolerated)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pydicom
 import pytest
+import requests
 from dicomweb_client import DICOMwebClient
 from requests import HTTPError
 
+from isocenter.doors.dicomweb.representations import FRAME_TYPES
 from services.isocenter import Isocenter
 from services.series import new_series
+from services.stow import OCTETS, message
 
 
 @pytest.fixture
@@ -90,3 +94,46 @@ def test_compressed_objects_come_as_they_are(client: DICOMwebClient, pydicom_tes
     got = client.retrieve_instance(*uids, media_types=(("application/dicom", rle),))
     assert got.file_meta.TransferSyntaxUID == rle
     assert got == source
+
+
+def test_metadata_and_bulk_data_go_back_as_they_came(
+    client: DICOMwebClient, isocenter: Isocenter, pydicom_test_files: list[Path]
+) -> None:
+    """What the client read of an instance is stored again under another UID, compressed frames too."""
+    names = ("CT_small.dcm", "MR_small_RLE.dcm", "emri_small_jpeg_2k_lossless.dcm", "examples_jpeg2k.dcm")
+    for path in (path for path in pydicom_test_files if path.name in names):
+        source = pydicom.dcmread(path)
+        client.store_instances([source])
+        uids = (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID)
+        metadata = client.retrieve_instance_metadata(*uids)
+        metadata["00080018"]["Value"] = [f"{uids[2][:56]}.7"]
+        syntax = source.file_meta.TransferSyntaxUID
+        uri = metadata["7FE00010"]["BulkDataURI"]
+        if syntax.is_compressed:
+            frame_type = FRAME_TYPES[syntax]
+            frames = int(source.get("NumberOfFrames", 1))
+            bulk = client.retrieve_instance_frames(
+                *uids,
+                frame_numbers=[*range(1, frames + 1)],
+                media_types=((frame_type, str(syntax)),),
+            )
+            kind = f"{frame_type}; transfer-syntax={syntax}"
+        else:
+            bulk, kind = client.retrieve_bulkdata(uri), OCTETS
+        body, headers = message([json.dumps([metadata]).encode()], [(kind, uri, one) for one in bulk])
+        answer = requests.post(f"{isocenter.dicom_web_url}/studies", data=body, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+        again = client.retrieve_instance(
+            *uids[:2], metadata["00080018"]["Value"][0], media_types=(("application/dicom", "*"),)
+        )
+        assert again.file_meta.TransferSyntaxUID == (
+            syntax if syntax.is_compressed else "1.2.840.10008.1.2.1"
+        )
+        again.SOPInstanceUID = source.SOPInstanceUID
+        for kept in (again, source):
+            kept.pop("SpecificCharacterSet", None)
+            kept.pop("DataSetTrailingPadding", None)
+        with_pixels = (again.pixel_array == source.pixel_array).all()
+        assert with_pixels, path.name
+        del again.PixelData, source.PixelData
+        assert again == source, path.name

@@ -168,6 +168,8 @@ class _Reader:
             case ["InlineBinary"]:
                 return Element(tag, vr, _inline(attribute["InlineBinary"], vr, f"{here}/InlineBinary"))
             case ["BulkDataURI"]:
+                if vr == "SQ":
+                    raise _wrong("a sequence is no bulk data (F.2.6)", f"{here}/BulkDataURI")
                 uri = attribute["BulkDataURI"]
                 return Element(tag, vr, self._bulk(uri, f"{here}/BulkDataURI", (*path, tag)))
             case _:

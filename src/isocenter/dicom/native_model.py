@@ -66,7 +66,7 @@ def _value(vr: str, number: int, value: Any, depth: int) -> Iterable[str]:
     if vr == "PN":
         return (f'<PersonName number="{number}">', *_name(value or {}), "</PersonName>")
     text = "" if value is None else str(value)  # one empty value among others
-    return (f'<Value number="{number}">{escape(_text(text))}</Value>',)
+    return (f'<Value number="{number}">{_escaped(text)}</Value>',)
 
 
 def _name(groups: Mapping[str, str]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _name(groups: Mapping[str, str]) -> Iterator[str]:
             yield f"<{group}>"
             for component, part in zip(_COMPONENTS, text.split("^", len(_COMPONENTS) - 1), strict=False):
                 if part:
-                    yield f"<{component}>{escape(_text(part))}</{component}>"
+                    yield f"<{component}>{_escaped(part)}</{component}>"
             yield f"</{group}>"
 
 
@@ -87,6 +87,11 @@ def _creator(tag: str, attributes: Attributes) -> str:
     block = attributes.get(f"{number >> 16:04X}{number >> 8 & 0xFF:04X}")
     values = block.get("Value", ()) if block else ()
     return str(values[0]) if values and values[0] else ""
+
+
+def _escaped(text: str) -> str:
+    """A carriage return as a reference: readers make a line feed of a bare one (XML 1.0 §2.11)."""
+    return escape(_text(text), {"\r": "&#13;"})
 
 
 def _text(text: str) -> str:

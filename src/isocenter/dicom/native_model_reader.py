@@ -1,143 +1,210 @@
-"""Reading the Native DICOM Model (PS3.19 A.1): one data set of XML as DICOM JSON (PS3.18 F.2).
+"""The Native DICOM Model read backwards (PS3.19 A.1): XML as DICOM JSON (PS3.18 F.2), see `native_model`.
 
-A document type is refused, and with it entities and whatever they could fetch or multiply. Depth is bounded;
-size is the caller's to bound.
+Documents come from anybody: a document type declaration, and with it every entity, is refused; nesting and
+number of nodes are bounded; nothing recurses.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 from xml.parsers import expat
 
-from isocenter.dicom.dictionary import vr_of
+from isocenter.dicom.dictionary import is_private
+from isocenter.dicom.person_name import GROUPS
 from isocenter.kit.errors import InvalidInput
 
-_DEPTH_MAX = 256  # a sequence costs two levels
-_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
-_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_NODES_MAX = 2_000_000
+_DEPTH_MAX = 3 * 128  # three nodes a sequence
+_VALUES_LEFT_OUT_MAX = 10_000
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
+_TAG = re.compile(r"[0-9A-Fa-f]{8}", re.ASCII)
+
+_ROOT = "NativeDicomModel"
+_CHILDREN: Mapping[str, frozenset[str]] = {
+    "": frozenset({_ROOT}),
+    _ROOT: frozenset({"DicomAttribute"}),
+    "Item": frozenset({"DicomAttribute"}),
+    "DicomAttribute": frozenset({"Value", "Item", "PersonName", "InlineBinary", "BulkData"}),
+    "PersonName": frozenset(GROUPS),
+    **dict.fromkeys(GROUPS, frozenset(_COMPONENTS)),
+}
 _INTEGERS = frozenset({"SL", "SS", "SV", "UL", "US", "UV"})
 _DECIMALS = frozenset({"FD", "FL"})
-_ROOT = "NativeDicomModel"
-_INSIDE = {
-    _ROOT: {"DicomAttribute"},
-    "Item": {"DicomAttribute"},
-    "DicomAttribute": {"Value", "PersonName", "Item", "InlineBinary", "BulkData"},
-    "PersonName": set(_GROUPS),
-    **{group: set(_COMPONENTS) for group in _GROUPS},
-}
+_WITH_TEXT = frozenset({"Value", "InlineBinary", *_COMPONENTS})
 
 
-def data_set_of_xml(document: bytes) -> dict[str, Any]:
-    """Attributes by tag. Raises InvalidInput, without quoting what it read."""
-    reader = _Reader()
-    parser = expat.ParserCreate(namespace_separator="}")
-    parser.buffer_text = True
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.characters
-    parser.StartDoctypeDeclHandler = _refuse_document_type
-    try:
-        parser.Parse(document, True)
-    except expat.ExpatError as error:
-        raise _refused(f"line {error.lineno}: it is not well-formed XML") from None
-    return reader.root
+def read_native_xml(document: bytes) -> dict[str, Any]:
+    """The attributes of the document's data set, as `json_dataset.elements_from_json` takes them.
+
+    Raises InvalidInput, with the line, where the document breaks XML or the model.
+    """
+    return _Reader().read(document)
 
 
-def _refuse_document_type(*_: object) -> None:
-    raise _refused("it has a document type, which is not read")
+class _Node:
+    """An element of the document that is open. ``content`` is what it stands for, as far as it was read."""
+
+    __slots__ = ("attributes", "content", "creators", "name")
+
+    def __init__(self, name: str, attributes: dict[str, str]) -> None:
+        self.name = name
+        self.attributes = attributes
+        self.content: dict[str, Any] = {}
+        self.creators: list[tuple[str, str, dict[str, Any]]] = []
+        """Private attributes whose block is known when the data set ends: tag, creator, attribute."""
 
 
 class _Reader:
     def __init__(self) -> None:
-        self.root: dict[str, Any] = {}
-        self._names: list[str] = []
-        self._data_sets: list[dict[str, Any]] = []
-        self._attributes: list[dict[str, Any]] = []
-        self._person: dict[str, list[str]] = {}
-        self._text: list[str] = []
+        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = self._refuse_doctype
+        parser.ExternalEntityRefHandler = self._refuse_doctype
+        self._stack: list[_Node] = [_Node("", {})]
+        self._pieces: list[str] = []
+        self._nodes = 0
+        self._result: dict[str, Any] = {}
 
-    def start(self, name: str, given: dict[str, str]) -> None:
-        name = name.rpartition("}")[2]
-        above = self._names[-1] if self._names else ""
-        if name not in (_INSIDE.get(above, set()) if above else {_ROOT}):
-            raise _refused(f"{name[:32]} has no place in {above or 'a document'}")
-        if len(self._names) > _DEPTH_MAX:
-            raise _refused("sequences are nested too deeply")
-        self._names.append(name)
-        self._text.clear()
-        match name:
-            case "NativeDicomModel":
-                self._data_sets.append(self.root)
+    def read(self, document: bytes) -> dict[str, Any]:
+        try:
+            self._parser.Parse(document, True)
+        except expat.ExpatError as error:
+            raise _broken("is not well-formed XML", error.lineno) from None
+        except (LookupError, ValueError):  # an encoding that nobody knows
+            raise _broken("is in an encoding that cannot be read", 1) from None
+        return self._result
+
+    def _refuse_doctype(self, *_: object) -> int:
+        raise self._wrong_here("has a document type declaration, which the model does not know")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        name = name.rpartition(" ")[2]
+        self._nodes += 1
+        if self._nodes > _NODES_MAX or len(self._stack) > _DEPTH_MAX:
+            raise self._wrong_here("has too many elements, or too many inside one another")
+        if name not in _CHILDREN.get(self._stack[-1].name, ()):
+            raise self._wrong_here(f"has an element where only others may be (inside {self._stack[-1].name})")
+        self._stack.append(_Node(name, attributes))
+        self._pieces = []
+
+    def _text(self, text: str) -> None:
+        if self._stack[-1].name in _WITH_TEXT:
+            self._pieces.append(text)
+        elif text.strip():
+            raise self._wrong_here("has text where only elements may be")
+
+    def _end(self, _: str) -> None:
+        node = self._stack.pop()
+        parent = self._stack[-1]
+        match node.name:
             case "DicomAttribute":
-                self._begin_attribute(given)
+                self._take_attribute(parent, node)
             case "Item":
-                item: dict[str, Any] = {}
-                self._values().append(item)
-                self._data_sets.append(item)
+                self._take_value(parent, node, self._data_set(node))
             case "PersonName":
-                self._person = {}
-            case "BulkData":
-                self._attributes[-1]["BulkDataURI"] = given.get("uri", "")
-            case _:
-                pass
-
-    def end(self, _: str) -> None:
-        name = self._names.pop()
-        text = "".join(self._text)
-        self._text.clear()
-        match name:
-            case "NativeDicomModel" | "Item":
-                self._data_sets.pop()
-            case "DicomAttribute":
-                self._attributes.pop()
+                self._take_value(parent, node, node.content or None)
             case "Value":
-                self._values().append(_value(text, self._attributes[-1]["vr"]))
+                self._take_value(parent, node, "".join(self._pieces) or None)
             case "InlineBinary":
-                self._attributes[-1]["InlineBinary"] = "".join(text.split())
-            case "PersonName":
-                groups = {one: "^".join(parts).rstrip("^") for one, parts in self._person.items()}
-                self._values().append({one: name for one, name in groups.items() if name})
-            case _ if name in _COMPONENTS:
-                parts = self._person.setdefault(self._names[-1], [""] * len(_COMPONENTS))
-                parts[_COMPONENTS.index(name)] = text
-            case _:
-                pass
+                # Line breaks within base64 mean nothing (XML Schema Part 2 §3.2.16).
+                self._take_only(parent, "InlineBinary", "".join("".join(self._pieces).split()))
+            case "BulkData":
+                uri = node.attributes.get("uri") or node.attributes.get("uuid")
+                if not uri:
+                    raise self._wrong_here("has BulkData without a uri")
+                self._take_only(parent, "BulkDataURI", uri)
+            case name if name == _ROOT:
+                self._result = self._data_set(node)
+            case name if name in GROUPS:
+                components = [node.content.get(component, "") for component in _COMPONENTS]
+                parent.content[name] = "^".join(components).rstrip("^")
+            case name:
+                parent.content[name] = "".join(self._pieces)
+        self._pieces = []
 
-    def characters(self, text: str) -> None:
-        self._text.append(text)
+    def _take_only(self, attribute: _Node, name: str, value: str) -> None:
+        if attribute.content:
+            raise self._wrong_here("has an attribute with more than one of values, InlineBinary, BulkData")
+        attribute.content[name] = value
 
-    def _begin_attribute(self, given: dict[str, str]) -> None:
-        tag = given.get("tag", "").upper()
-        if not _TAG.fullmatch(tag):
-            raise _refused("an attribute has no tag of eight hexadecimal digits")
-        if tag in self._data_sets[-1]:
-            raise _refused(f"the tag {tag} occurs twice")
-        attribute: dict[str, Any] = {"vr": given.get("vr") or vr_of(int(tag, 16))}
-        self._data_sets[-1][tag] = attribute
-        self._attributes.append(attribute)
+    def _take_value(self, attribute: _Node, node: _Node, value: object) -> None:
+        values = attribute.content.setdefault("Value", [])
+        if len(attribute.content) > 1:
+            raise self._wrong_here("has an attribute with more than one of values, InlineBinary, BulkData")
+        number = node.attributes.get("number", "")
+        if not (number.isascii() and number.isdecimal() and len(number) < 10):
+            raise self._wrong_here("has a value without a number")
+        left_out = int(number) - len(values) - 1
+        if not 0 <= left_out <= _VALUES_LEFT_OUT_MAX:
+            raise self._wrong_here("has values that are not numbered from 1 in their order")
+        self._nodes += left_out
+        values.extend([None] * left_out)
+        values.append(value)
 
-    def _values(self) -> list[Any]:
-        values: list[Any] = self._attributes[-1].setdefault("Value", [])
-        return values
+    def _take_attribute(self, data_set: _Node, node: _Node) -> None:
+        tag, vr = node.attributes.get("tag", ""), node.attributes.get("vr", "")
+        if not _TAG.fullmatch(tag) or not vr:
+            raise self._wrong_here("has an attribute without tag or vr")
+        content = node.content
+        if content.get("Value") == [None]:
+            content = {}
+        elif "Value" in content and vr in _INTEGERS | _DECIMALS:
+            content = {"Value": [_number(text, vr) for text in content["Value"]]}
+        attribute = {"vr": vr, **content}
+        creator = node.attributes.get("privateCreator", "")
+        if creator and is_private(int(tag, 16)):
+            data_set.creators.append((tag.upper(), creator, attribute))
+        else:
+            self._put(data_set.content, tag.upper(), attribute)
+
+    def _data_set(self, node: _Node) -> dict[str, Any]:
+        """With private attributes in the blocks that their creators have there, or get (PS3.5 §7.8.1)."""
+        data_set = node.content
+        blocks: dict[tuple[str, str], str] = {}
+        for tag, attribute in data_set.items():
+            if is_private(int(tag, 16)) and tag[4:6] == "00" and tag[6:] >= "10":
+                values = attribute.get("Value") or [""]
+                blocks.setdefault((tag[:4], str(values[0]).strip()), tag[6:])
+        for tag, creator, attribute in node.creators:
+            group, name = tag[:4], creator.strip()
+            block = blocks.get((group, name))
+            if block is None:
+                free = (f"{number:02X}" for number in range(0x10, 0x100))
+                block = next((one for one in free if f"{group}00{one}" not in data_set), None)
+                if block is None:
+                    raise self._wrong_here("has more private creators than a group has room for")
+                blocks[group, name] = block
+                data_set[f"{group}00{block}"] = {"vr": "LO", "Value": [name]}
+            self._put(data_set, f"{group}{block}{tag[6:]}", attribute)
+        return data_set
+
+    def _put(self, data_set: dict[str, Any], tag: str, attribute: dict[str, Any]) -> None:
+        if tag in data_set:
+            raise self._wrong_here("has an attribute twice in one data set")
+        data_set[tag] = attribute
+
+    def _wrong_here(self, what: str) -> InvalidInput:
+        return _broken(what, self._parser.CurrentLineNumber)
 
 
-def _value(text: str, vr: str) -> Any:
-    """As JSON has it: numbers of binary VRs are numbers; DS and IS may stay text (F.2.3)."""
-    if not text:
-        return None
+def _number(text: Any, vr: str) -> Any:
+    """As JSON has it (PS3.18 F.2.3). What is no number stays text: whoever reads the values refuses it."""
     try:
-        if vr in _INTEGERS:
-            return int(text)
-        return float(text) if vr in _DECIMALS else text
-    except ValueError:
-        raise _refused(f"a value of {vr[:2]} is no number") from None
+        number = int(text) if vr in _INTEGERS else float(text)
+    except (TypeError, ValueError):
+        return text
+    return number if math.isfinite(number) else text
 
 
-def _refused(what: str) -> InvalidInput:
+def _broken(what: str, line: int) -> InvalidInput:
     return InvalidInput(
-        f"The XML is no data set: {what}.",
-        code="invalid-dicom-xml",
-        remedy="See PS3.19 A.1, the Native DICOM Model.",
+        f"The XML document {what} (line {line}).",
+        code="invalid-native-model",
+        remedy="See PS3.19 A.1 for the model.",
     )

@@ -89,7 +89,7 @@ def dicomweb_door(services: HttpServices) -> Router:
         route("/studies", GET=searching(search.studies), POST=stores),
         route(_STUDY, GET=retrieving(retrieve.objects), POST=stores, DELETE=deletes),
         route(_SERIES, GET=retrieving(retrieve.objects), DELETE=deletes),
-        route(_INSTANCE, GET=retrieving(retrieve.objects), DELETE=deletes),
+        route(_INSTANCE, GET=retrieving(retrieve.objects), PUT=stores, POST=stores, DELETE=deletes),
         route(_STUDY + "/metadata", GET=retrieving(metadata.metadata)),
         route(_SERIES + "/metadata", GET=retrieving(metadata.metadata)),
         route(_INSTANCE + "/metadata", GET=retrieving(metadata.metadata)),

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
+from isocenter.dicom.native_model import native_xml
 from isocenter.dicom.validation import Problem
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.features.archive.entry import Outcome, OutcomeKind, Received
@@ -22,9 +23,28 @@ _DUPLICATE_INSTANCE = 0x0111
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 _DOES_NOT_MATCH_SOP_CLASS = 0xA900
 _CANNOT_UNDERSTAND = 0xC000
-_OTHER_STUDY = 0xC409
+_OTHER_PLACE = 0xC409
 
-_OTHER_STUDY_WORDS = "The object belongs to another study than the one in the address."
+# PS3.18 Table I.2-1; B000 (coercion) never occurs, since nothing is coerced. B111 is this server's own.
+_ELEMENTS_DISCARDED = 0xB006
+_STORED_THOUGH_NO_MATCH = 0xB007
+_EARLIER_KEPT = 0xB111
+
+_DISCARDED_WORDS = "Attributes that have no place in a data set were left out."
+_EARLIER_KEPT_WORDS = "Another object with this UID was there before; it was kept, and this one was not."
+
+# PS3.18 has no attribute that says whether an accepted instance was new: a private one does (PS3.5 §7.8).
+_PRIVATE_CREATOR = {"00090010": {"vr": "LO", "Value": ["ISOCENTER STORE"]}}
+_DISPOSITION = "00091001"
+_DISPOSITIONS = {
+    OutcomeKind.STORED: "STORED",
+    OutcomeKind.DUPLICATE: "IDENTICAL",
+    OutcomeKind.REPLACED: "REPLACED",
+    OutcomeKind.KEPT_BOTH: "KEPT BOTH",
+    OutcomeKind.KEPT_FIRST: "KEPT FIRST",
+}
+
+_OTHER_PLACE_WORDS = "The object is of another study, series or instance than the address."
 _BATCH_WORDS = "Another object of the request could not be accepted, so none was stored."
 _COMMENT_CHARS_MAX = 64  # of VR LO
 _COMMENTS_MAX = 16
@@ -41,16 +61,25 @@ class StoreResponse:
         self._other: list[dict[str, Any]] = []
         self._studies: set[str] = set()
         self._codes: Counter[str] = Counter()
+        self._warned = False
 
     @property
     def status(self) -> int:
-        """200 when all were stored, 202 when some were, 409 when none was (PS3.18 Table 10.5.3-1)."""
+        """200 when all were stored, 202 when some were or with warnings, 409 when none was (PS3.18 Table
+        10.5.3-1)."""
         if not self._referenced:
             return 409
-        return 202 if self._failed or self._other else 200
+        return 202 if self._failed or self._other or self._warned else 200
 
     def json(self) -> bytes:
         """The Store Instances Response Module as one DICOM JSON object, tags ascending."""
+        return orjson.dumps(self._module())
+
+    def xml(self) -> bytes:
+        """The same in the Native DICOM Model (PS3.19 A.1)."""
+        return native_xml(self._module())
+
+    def _module(self) -> dict[str, Any]:
         module: dict[str, Any] = {}
         if len(self._studies) == 1:
             module["00081190"] = _url(self._addresses.study(self._request, *self._studies))
@@ -61,10 +90,11 @@ class StoreResponse:
         ):
             if items:
                 module[tag] = {"vr": "SQ", "Value": items}
-        return orjson.dumps(module)
+        return module
 
-    def outcome(self, outcome: Outcome, *, batch_refused: bool = False) -> None:
-        """``batch_refused``: nothing of the batch was stored, accepted or not."""
+    def outcome(self, outcome: Outcome, *, batch_refused: bool = False, discarded: bool = False) -> None:
+        """``batch_refused``: nothing of the batch was stored, accepted or not. ``discarded``: some of what
+        was sent has no place in the object."""
         if not outcome.kind.accepted:
             self._codes.update({problem.code for problem in outcome.problems})
             self._fail(outcome, _reason(outcome), _words(outcome.problems))
@@ -78,11 +108,15 @@ class StoreResponse:
                 outcome.series_instance_uid,
                 outcome.sop_instance_uid,
             )
-            self._referenced.append({**_identity(outcome), "00081190": _url(url)})
+            warning = _warning(outcome, discarded=discarded)
+            self._warned = self._warned or bool(warning)
+            told = {_DISPOSITION: {"vr": "CS", "Value": [_DISPOSITIONS[outcome.kind]]}}
+            item = {**_identity(outcome), "00081190": _url(url), **warning, **_PRIVATE_CREATOR, **told}
+            self._referenced.append(dict(sorted(item.items())))
 
-    def wrong_study(self, received: Received) -> None:
+    def wrong_place(self, received: Received) -> None:
         self._codes["other-study"] += 1
-        self._fail(received, _OTHER_STUDY, _OTHER_STUDY_WORDS)
+        self._fail(received, _OTHER_PLACE, _OTHER_PLACE_WORDS)
 
     def batch_refused(self, received: Received) -> None:
         self._fail(received, _PROCESSING_FAILURE, _BATCH_WORDS)
@@ -135,6 +169,17 @@ def _reason(outcome: Outcome) -> int:
     return _DOES_NOT_MATCH_SOP_CLASS if readable else _CANNOT_UNDERSTAND
 
 
+def _warning(outcome: Outcome, *, discarded: bool) -> dict[str, Any]:
+    """The most important one, since there is room for one only (PS3.18 §I.2.1); empty for none."""
+    if outcome.kind is OutcomeKind.KEPT_FIRST:
+        return _reasoned("00081196", _EARLIER_KEPT, _EARLIER_KEPT_WORDS)
+    if outcome.tolerated:
+        return _reasoned("00081196", _STORED_THOUGH_NO_MATCH, _words(outcome.tolerated))
+    if discarded:
+        return _reasoned("00081196", _ELEMENTS_DISCARDED, _DISCARDED_WORDS)
+    return {}
+
+
 def _words(problems: tuple[Problem, ...]) -> str:
     return " ".join(problem.detail.rstrip(".") + "." for problem in problems)
 
@@ -148,8 +193,12 @@ def _identity(of: Outcome | Received) -> dict[str, Any]:
 
 
 def _failure(reason: int, words: str) -> dict[str, Any]:
+    return _reasoned("00081197", reason, words)
+
+
+def _reasoned(tag: str, reason: int, words: str) -> dict[str, Any]:
     """The reason, and for people Error Comments (PS3.7 E.1) in Failed Attributes Sequence."""
-    failure: dict[str, Any] = {"00081197": {"vr": "US", "Value": [reason]}}
+    failure: dict[str, Any] = {tag: {"vr": "US", "Value": [reason]}}
     lines = wrap(words, _COMMENT_CHARS_MAX)[:_COMMENTS_MAX]
     if lines:
         comments = [{"00000902": {"vr": "LO", "Value": [line]}} for line in lines]

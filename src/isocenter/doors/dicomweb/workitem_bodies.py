@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isocenter.dicom.native_model import DICOM_XML, native_xml
-from isocenter.dicom.native_model_reader import data_set_of_xml
+from isocenter.dicom.native_model_reader import read_native_xml
 from isocenter.doors.dicomweb.answers import accepted, json_response
 from isocenter.doors.dicomweb.media_types import (
     DICOM_JSON,
@@ -38,7 +38,7 @@ async def read_data_set(request: Request, *, optional: bool = False) -> DataSet:
     if content_type.type in {DICOM_JSON, JSON}:
         return checked(_only(body))
     if content_type.type == DICOM_XML:
-        return checked(data_set_of_xml(body))
+        return checked(read_native_xml(body))
     raise UnsupportedMediaType(
         "A workitem comes as DICOM JSON or as Native DICOM Model.",
         remedy=f"Send 'Content-Type: {DICOM_JSON}' or '{DICOM_XML}'.",

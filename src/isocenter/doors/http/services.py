@@ -26,7 +26,8 @@ class HttpLimits:
     ``search_results_max``: the most matches in one answer; more are asked for with ``offset``.
     ``search_offset_max``: the most that are skipped; ``search_objects_max``: the most objects that are read
     for one answer because the index lacks what was asked for.
-    ``parts_max``: the most objects in one request.
+    ``parts_max``: the most objects in one request. ``decoded_body_bytes_max``: what a compressed
+    body may become.
     """
 
     body_bytes_max: int = 1 << 20
@@ -36,6 +37,7 @@ class HttpLimits:
     search_offset_max: int = 100_000
     search_objects_max: int = 200
     parts_max: int = 20_000
+    decoded_body_bytes_max: int = 256 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ class Entry:
     """The store already had these bytes: a sweep may be deleting them (see ``sweep.py``)."""
     put_at_us: int = 0
     """When they were put."""
+    tolerated: tuple[Problem, ...] = ()
+    """Rules that it breaks and that the organisation's strictness lets pass."""
 
     @property
     def patient_id(self) -> str:
@@ -187,6 +189,8 @@ class Outcome:
     sop_class_uid: str
     sop_instance_uid: str
     problems: tuple[Problem, ...] = ()
+    tolerated: tuple[Problem, ...] = ()
+    """Rules that the accepted object breaks."""
 
 
 def outcome_of(received: Received, kind: OutcomeKind, problems: tuple[Problem, ...] = ()) -> Outcome:
@@ -197,6 +201,7 @@ def outcome_of(received: Received, kind: OutcomeKind, problems: tuple[Problem, .
         received.sop_class_uid,
         received.sop_instance_uid,
         problems,
+        received.tolerated if isinstance(received, Entry) else (),
     )
 
 

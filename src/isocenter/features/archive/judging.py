@@ -6,7 +6,7 @@ from isocenter.dicom import tags
 from isocenter.dicom.scanner import Scan, ScanError
 from isocenter.dicom.sop_classes import is_storage_sop_class
 from isocenter.dicom.uids import uid_problem
-from isocenter.dicom.validation import INVALID_UID, Problem, validate
+from isocenter.dicom.validation import INVALID_UID, Problem, Strictness, validate
 from isocenter.features.archive.attributes import COLUMN_CHARACTERS_MAX, UNREADABLE
 from isocenter.features.archive.entry import Declared, Entry, Received, Source, StoredObject, Suspect
 from isocenter.features.archive.policies import Policies
@@ -20,23 +20,15 @@ _ISSUER_OF_PATIENT_ID = 0x00100021
 def judge(entry: Entry, found: Scan, policies: Policies, declared: Declared | None) -> Received:
     """The entry itself, or a suspect with every problem found."""
     problems = [
-        *validate(
-            policies.strictness,
-            patient_id=entry.patient_id,
-            study_instance_uid=entry.study_instance_uid,
-            series_instance_uid=entry.series_instance_uid,
-            sop_instance_uid=entry.sop_instance_uid,
-            sop_class_uid=entry.sop_class_uid,
-            modality=str(entry.levels.series.columns["modality"]),
-            file_meta_sop_class_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_CLASS_UID),
-            file_meta_sop_instance_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_INSTANCE_UID),
-        ),
+        *_broken_rules(entry, found, policies.strictness),
         *_identity_problems(entry, found),
         *_transfer_syntax_problems(found),
         *_sop_class_problems(entry, policies),
         *_declaration_problems(entry, declared),
     ]
     if not problems:
+        if policies.strictness is Strictness.LENIENT:
+            entry.tolerated = tuple(_broken_rules(entry, found, Strictness.STANDARD))
         return entry
     levels = entry.levels
     return Suspect(
@@ -51,6 +43,20 @@ def judge(entry: Entry, found: Scan, policies: Policies, declared: Declared | No
         series_instance_uid=entry.series_instance_uid,
         sop_class_uid=entry.sop_class_uid,
         sop_instance_uid=entry.sop_instance_uid,
+    )
+
+
+def _broken_rules(entry: Entry, found: Scan, strictness: Strictness) -> list[Problem]:
+    return validate(
+        strictness,
+        patient_id=entry.patient_id,
+        study_instance_uid=entry.study_instance_uid,
+        series_instance_uid=entry.series_instance_uid,
+        sop_instance_uid=entry.sop_instance_uid,
+        sop_class_uid=entry.sop_class_uid,
+        modality=str(entry.levels.series.columns["modality"]),
+        file_meta_sop_class_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_CLASS_UID),
+        file_meta_sop_instance_uid=_meta_uid(found, tags.MEDIA_STORAGE_SOP_INSTANCE_UID),
     )
 
 

@@ -12,16 +12,17 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
+from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.storage.interface import Buffer
 
 _WRITE_BYTES = 4 << 20
+_READ_BYTES = 1 << 20
 _BUDGET_STEP_BYTES = 256 << 10
 
 P = ParamSpec("P")
@@ -142,6 +143,33 @@ class SpooledBytes:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    def read(self, start: int, length: int) -> bytes:
+        """Some of the bytes, after `finish`; from a file this blocks: call it by `in_thread`."""
+        if self.path is None:
+            return bytes(self.memory[start : start + length])
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(length)
+
+    async def stream(self, start: int, length: int) -> AsyncIterator[bytes]:
+        """``length`` bytes from ``start``, after `finish`, a piece at a time.
+
+        Raises Unavailable, InternalError.
+        """
+        end = start + length
+        while start < end:
+            count = min(_READ_BYTES, end - start)
+            if self.in_memory:
+                piece = self.read(start, count)
+            else:
+                piece = await self.in_thread(self.read, start, count)
+            if not piece:
+                raise InternalError(
+                    "the spooled file of an object has disappeared", code="spool-file-missing"
+                )
+            yield piece
+            start += len(piece)
 
     async def in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Work on memory or file in a thread of the spool's; ``discard`` waits for its end.
