@@ -128,6 +128,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         relying_party=_relying_party(settings),
         redis=redis,
         on_settings_change=policies.forget,
+        public_url=settings.public_url_or_default,
     )
     try:
         yield Archive(

@@ -41,6 +41,9 @@ _PLACES = {
     "organization_id": "9",
     "session_id": "9",
     "passkey_id": "9",
+    "provider": "default.kc",
+    "provider_name": "kc",
+    "identity_id": "9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -57,6 +60,12 @@ _PUBLIC_PATHS = {
     "/api/v1/auth/passkeys/login/options",
     "/api/v1/auth/passkeys/login",
     "/api/v1/auth/passkeys/second-factor/options",
+    "/api/v1/auth/oidc",
+    "/api/v1/auth/oidc/{provider}/start",
+    "/api/v1/auth/oidc/{provider}/accept",
+    "/api/v1/auth/oidc/{provider}/callback",
+    "/api/v1/auth/oidc/{provider}/second-factor",
+    "/api/v1/auth/oidc/{provider}/second-factor/options",
 }
 
 
