@@ -156,6 +156,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         relying_party=_relying_party(settings),
         redis=redis,
         on_settings_change=policies.forget,
+        public_url=settings.public_url_or_default,
     )
     thumbnails = Thumbnails(database, store, images, clock, settled_s=settings.thumbnail_after_s)
     try:

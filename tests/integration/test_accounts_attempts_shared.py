@@ -24,7 +24,7 @@ from services.redis import RedisServer
 _CALL_S = 0.3
 _HOME = "192.0.2.1"
 
-Start = Callable[[], Attempts]
+Start = Callable[..., Attempts]
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ async def start(redis_server: RedisServer, clock: ManualClock) -> AsyncIterator[
     """Another process's attempts, with a connection of their own."""
     async with AsyncExitStack() as opened:
 
-        def started(url: str = "") -> Attempts:
+        def started(url: str = "", scope: str = "") -> Attempts:
             link = open_redis(url or redis_server.url, clock, call_s=_CALL_S)
             opened.push_async_callback(link.close)
-            return Attempts(clock, redis=link)
+            return Attempts(clock, scope=scope, redis=link)
 
         yield started
 
@@ -76,6 +76,13 @@ async def test_five_a_minute_in_all_processes_together(start: Start, clock: Manu
 async def test_a_process_that_just_started_knows_what_the_others_saw(start: Start) -> None:
     assert await tried(start(), 5) == 5
     assert await tried(start()) == 0
+
+
+async def test_what_is_tried_elsewhere_is_counted_apart(start: Start) -> None:
+    """Logins that begin at an identity provider use up no attempt at a password."""
+    assert await tried(start(scope="oidc-start "), 9) == 5
+    assert await tried(start()) == 1
+    assert await tried(start(scope="oidc-start ")) == 0
 
 
 async def test_what_was_right_holds_nobody_up_anywhere(start: Start) -> None:

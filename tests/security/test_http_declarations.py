@@ -54,6 +54,9 @@ _PLACES = {
     "aetitle": "AE1",
     "item_id": "9",
     "uid": "9.9",
+    "provider": "default.kc",
+    "provider_name": "kc",
+    "identity_id": "9",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -70,6 +73,12 @@ _PUBLIC_PATHS = {
     "/api/v1/auth/passkeys/login/options",
     "/api/v1/auth/passkeys/login",
     "/api/v1/auth/passkeys/second-factor/options",
+    "/api/v1/auth/oidc",
+    "/api/v1/auth/oidc/{provider}/start",
+    "/api/v1/auth/oidc/{provider}/accept",
+    "/api/v1/auth/oidc/{provider}/callback",
+    "/api/v1/auth/oidc/{provider}/second-factor",
+    "/api/v1/auth/oidc/{provider}/second-factor/options",
 }
 
 

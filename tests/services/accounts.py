@@ -16,6 +16,7 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
+from isocenter.features.accounts.openid.fetching import Fetcher
 from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.clock import ManualClock
@@ -106,11 +107,23 @@ class TestAccounts:
 
 @asynccontextmanager
 async def opened_accounts(
-    url: str, *, relying_party: RelyingParty | None = RELYING_PARTY
+    url: str,
+    *,
+    relying_party: RelyingParty | None = RELYING_PARTY,
+    clock: ManualClock | None = None,
+    fetcher: Fetcher | None = None,
 ) -> AsyncIterator[TestAccounts]:
     database = await open_database(url)
-    clock, trail = ManualClock(), Trail()
-    accounts = open_accounts(database, clock, KEY, trail, relying_party=relying_party)
+    clock, trail = clock or ManualClock(), Trail()
+    accounts = open_accounts(
+        database,
+        clock,
+        KEY,
+        trail,
+        relying_party=relying_party,
+        public_url="http://isocenter",
+        fetcher=fetcher,
+    )
     gate = Gate(accounts.authentication, recorder=trail)
     # The other doors are not in this application: whoever asked them for anything would notice.
     services = HttpServices(database, None, None, gate, clock=clock)  # type: ignore[arg-type]

@@ -31,6 +31,9 @@ COMMANDS = (
         "org", "isocenter.cli.organizations", "Make organisations; say what each has decided for itself."
     ),
     Command("user", "isocenter.cli.users", "Invite people, change what they are, let them back in."),
+    Command(
+        "idp", "isocenter.cli.identity_providers", "Identity providers that log people in (OpenID Connect)."
+    ),
     Command("key", "isocenter.cli.keys", "Make and revoke the keys of programs."),
     Command("ae", "isocenter.cli.ae", "Say who may call by DIMSE; see who was refused."),
     Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send, move, get."),

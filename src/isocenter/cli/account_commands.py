@@ -55,7 +55,9 @@ def with_accounts(
 
         key = installation_key_of(loaded.settings)
         trail = AuditTrail(database, SystemClock(), linger_s=0)
-        accounts = open_accounts(database, SystemClock(), key, trail)
+        accounts = open_accounts(
+            database, SystemClock(), key, trail, public_url=loaded.settings.public_url_or_default
+        )
         try:
             subject = operator(await organization_named(database, organization), frozenset(Permission))
             return await run(accounts, subject)

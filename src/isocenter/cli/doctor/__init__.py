@@ -8,7 +8,17 @@ from typing import Annotated
 import orjson
 import typer
 
-from isocenter.cli.doctor import certificates, clock, machine, passkeys, ports, quotas, redis, services
+from isocenter.cli.doctor import (
+    certificates,
+    clock,
+    identity_providers,
+    machine,
+    passkeys,
+    ports,
+    quotas,
+    redis,
+    services,
+)
 from isocenter.cli.doctor.findings import Check, Finding, Verdict, bad
 from isocenter.cli.flags import with_settings
 from isocenter.platform.settings import LoadedSettings, Settings
@@ -27,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     quotas.quotas,
     certificates.certificates,
     passkeys.passkeys,
+    identity_providers.identity_providers,
     clock.clock,
 )
 

@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from isocenter.doors.http.api_key_routes import api_key_router
 from isocenter.doors.http.auth_routes import auth_router
 from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.identity_provider_routes import identity_provider_router, identity_router
 from isocenter.doors.http.me_routes import me_router, own_auth_router
+from isocenter.doors.http.openid_routes import openid_router, own_openid_router
 from isocenter.doors.http.organization_routes import organization_router, own_organization_router
 from isocenter.doors.http.passkey_routes import (
     my_passkey_router,
@@ -34,4 +36,8 @@ def account_routers(
         api_key_router(accounts, gate),
         own_organization_router(accounts, gate, holdings),
         organization_router(accounts, gate, holdings),
+        openid_router(accounts, https=https),
+        own_openid_router(accounts, gate, https=https),
+        identity_provider_router(accounts, gate),
+        identity_router(accounts, gate),
     )

@@ -31,7 +31,10 @@ class Counted:
 
 
 class Attempts:
-    """At most ``attempts_max`` a minute under one key; the ``keys_max`` keys used last are remembered."""
+    """At most ``attempts_max`` a minute under one key; the ``keys_max`` keys used last are remembered.
+
+    ``scope`` tells what is tried apart where several share a Redis; it begins each key.
+    """
 
     def __init__(
         self,
@@ -39,11 +42,13 @@ class Attempts:
         *,
         attempts_max: int = ATTEMPTS_MAX,
         keys_max: int = 20_000,
+        scope: str = "",
         redis: RedisLink | None = None,
     ) -> None:
         self._clock = clock
         self._attempts_max = attempts_max
         self._keys_max = keys_max
+        self._scope = scope
         self._shared = (
             SharedAttempts(redis, clock, attempts_max=attempts_max, window_s=_WINDOW_S) if redis else None
         )
@@ -54,7 +59,8 @@ class Attempts:
 
         What it was counted under, for ``forgive``. Raises RateLimited; that is no attempt.
         """
-        keys = (_address_key(address), *([_login_key(login)] if login else []))
+        named = (_address_key(address), *([_login_key(login)] if login else []))
+        keys = tuple(self._scope + key for key in named)
         counted = Counted(keys, secrets.token_hex(8))
         self._count(keys)
         if self._shared is not None and (wait_s := await self._shared.begin(keys, counted.attempt)):

@@ -14,6 +14,8 @@ from isocenter.features.accounts.challenges import Challenges
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.joining import Joining
 from isocenter.features.accounts.login import Login
+from isocenter.features.accounts.openid.fetching import Fetcher
+from isocenter.features.accounts.openid.opening import OpenId, open_openid
 from isocenter.features.accounts.organizations import Organizations
 from isocenter.features.accounts.passkey_checks import PasskeyChecks
 from isocenter.features.accounts.passkey_login import PasskeyLogin
@@ -44,6 +46,7 @@ class Accounts:
     proofs: Proofs
     authentication: Authentication
     hashes: PasswordHashes
+    openid: OpenId
 
     async def close(self) -> None:
         """Writes what waits and ends the threads."""
@@ -60,10 +63,12 @@ def open_accounts(
     relying_party: RelyingParty | None = None,
     redis: RedisLink | None = None,
     on_settings_change: Callable[[int], None] = lambda _: None,
+    public_url: str = "http://localhost:8080",
+    fetcher: Fetcher | None = None,
 ) -> Accounts:
     """``relying_party``: whom passkeys belong to; without one there are none. ``redis``: where
     processes count attempts together. ``on_settings_change`` is told which organisation has changed its
-    settings."""
+    settings. ``public_url`` is how browsers reach this server, ``fetcher`` what asks identity providers."""
     hashes, attempts = PasswordHashes(), Attempts(clock, redis=redis)
     access_tokens = AccessTokens(key.derived("access tokens"), clock)
     authentication = Authentication(database, clock, access_tokens)
@@ -109,4 +114,19 @@ def open_accounts(
         ),
         authentication=authentication,
         hashes=hashes,
+        openid=open_openid(
+            database,
+            clock,
+            key,
+            recorder,
+            organizations=organizations,
+            sessions=sessions,
+            second_factor=second_factor,
+            checks=checks,
+            login_attempts=attempts,
+            redis=redis,
+            public_url=public_url,
+            fetcher=fetcher or Fetcher(),
+            on_change=changed,
+        ),
     )

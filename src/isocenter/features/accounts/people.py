@@ -79,7 +79,7 @@ class People:
     ) -> Account:
         """With a password that whoever creates it hands over. Raises InvalidInput, Conflict, Forbidden."""
         login, name = checked_login(login), checked_name(name)
-        _check_grant(subject, permissions_of(role, operator=operator))
+        check_grant(subject, permissions_of(role, operator=operator))
         check_strength(password, (login, name))
         hashed = await self._hashes.make(password)
         account = await self._database.write(
@@ -97,7 +97,7 @@ class People:
 
     async def invite(self, subject: Subject, login: str, name: str, role: Role) -> Invited:
         """The link lets them choose a password. Raises InvalidInput, Conflict, Forbidden."""
-        _check_grant(subject, permissions_of(role, operator=False))
+        check_grant(subject, permissions_of(role, operator=False))
         invited = await self._database.write(
             _invite,
             subject.organization_id,
@@ -123,7 +123,7 @@ class People:
         Raises NotFound, Forbidden, Conflict.
         """
         if role is not None:
-            _check_grant(subject, permissions_of(role, operator=False))
+            check_grant(subject, permissions_of(role, operator=False))
         account, revoked = await self._database.write(
             _change,
             subject.organization_id,
@@ -164,7 +164,7 @@ class People:
         await self._recorder.settled()
 
 
-def _check_grant(subject: Subject, permissions: frozenset[Permission]) -> None:
+def check_grant(subject: Subject, permissions: frozenset[Permission]) -> None:
     if not permissions <= subject.permissions:
         raise Forbidden(
             "Nobody manages somebody who may do more than they themselves.",
@@ -176,7 +176,7 @@ def _check_grant(subject: Subject, permissions: frozenset[Permission]) -> None:
 def managed_account(organization_id: int, subject: Subject, account_id: int) -> Work[Account]:
     """One whom the subject may manage. Raises NotFound, Forbidden."""
     account = yield from found_account(organization_id, account_id)
-    _check_grant(subject, account.permissions)
+    check_grant(subject, account.permissions)
     return account
 
 

@@ -30,10 +30,12 @@ VALUES (:organization_id, :session_id, :token_hash)
 FIND_REFRESH_TOKEN = Sql("""
 SELECT refresh_token.organization_id, refresh_token.session_id, refresh_token.used_at_us,
     login_session.account_id, login_session.expires_at_us, login_session.revoked_at_us,
-    account.login, account.display_name, account.role, account.operator, account.state, account.version
+    account.login, account.display_name, account.role, account.operator, account.state, account.version,
+    openid_session.ends_at_us
 FROM refresh_token
 JOIN login_session ON login_session.id = refresh_token.session_id
 JOIN account ON account.id = login_session.account_id
+LEFT JOIN openid_session ON openid_session.session_id = login_session.id
 WHERE refresh_token.token_hash = :token_hash
 """)
 

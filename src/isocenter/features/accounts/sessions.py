@@ -9,6 +9,7 @@ from isocenter.features.accounts import queries, queries_sessions
 from isocenter.features.accounts.access_tokens import LIFETIME_S, AccessTokens
 from isocenter.features.accounts.entries import AccountState, LoginSession
 from isocenter.features.accounts.joining import account_id_of
+from isocenter.features.accounts.openid import queries as queries_openid
 from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.secret_words import hash_of, random_word
 from isocenter.kit.clock import Clock
@@ -39,6 +40,14 @@ class Tokens:
     refresh_expires_in_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class ByProvider:
+    """Which identity provider let somebody in, and until when at most it is not asked again."""
+
+    provider_id: int
+    ends_at_us: int
+
+
 class RefreshRefused(Unauthenticated):
     """Unknown, used, too old, ended, or its account is: one answer for all of these."""
 
@@ -59,6 +68,7 @@ class _Refreshed:
     role: Role
     version: int
     replayed: bool
+    expires_at_us: int
 
 
 class Sessions:
@@ -87,26 +97,34 @@ class Sessions:
         *,
         address: str,
         user_agent: str,
+        by_provider: ByProvider | None = None,
     ) -> Tokens:
-        refresh_token = random_word()
+        refresh_token, at_us = random_word(), now_us(self._clock)
         session_id = await self._database.write(
             _open,
             organization_id,
             account_id,
             hash_of(refresh_token),
-            at_us=now_us(self._clock),
+            at_us=at_us,
             address=address,
             user_agent=_printable(user_agent),
+            by_provider=by_provider,
         )
         return self._tokens(
-            organization_id, account_id, session_id, role=role, version=version, refresh_token=refresh_token
+            organization_id,
+            account_id,
+            session_id,
+            role=role,
+            version=version,
+            refresh_token=refresh_token,
+            refresh_us=_expiry_us(at_us, by_provider.ends_at_us if by_provider else None) - at_us,
         )
 
     async def refresh(self, refresh_token: str, address: str) -> Tokens:
         """New tokens for old; the old one counts no longer. Raises RefreshRefused."""
-        new = random_word()
+        new, at_us = random_word(), now_us(self._clock)
         refreshed = await self._database.write_across(
-            _refresh, hash_of(refresh_token), hash_of(new), now_us(self._clock), address
+            _refresh, hash_of(refresh_token), hash_of(new), at_us, address
         )
         if refreshed is None:
             raise RefreshRefused
@@ -122,6 +140,7 @@ class Sessions:
             role=refreshed.role,
             version=refreshed.version,
             refresh_token=new,
+            refresh_us=refreshed.expires_at_us - at_us,
         )
 
     async def list(self, subject: Subject) -> list[LoginSession]:
@@ -168,9 +187,16 @@ class Sessions:
         role: Role,
         version: int,
         refresh_token: str,
+        refresh_us: int,
     ) -> Tokens:
         access_token = self._access_tokens.make(account_id, organization_id, session_id, role, version)
-        return Tokens(access_token, LIFETIME_S, refresh_token, REFRESH_S)
+        return Tokens(access_token, LIFETIME_S, refresh_token, refresh_us // _S)
+
+
+def _expiry_us(at_us: int, ends_at_us: int | None) -> int:
+    """``ends_at_us``: when it ends however often it is refreshed; None: never."""
+    expires_at_us = at_us + REFRESH_S * _S
+    return expires_at_us if ends_at_us is None else min(expires_at_us, ends_at_us)
 
 
 def _printable(user_agent: str) -> str:
@@ -195,7 +221,14 @@ def _replay(refreshed: _Refreshed, address: str) -> AuditEvent:
 
 
 def _open(
-    organization_id: int, account_id: int, token_hash: str, *, at_us: int, address: str, user_agent: str
+    organization_id: int,
+    account_id: int,
+    token_hash: str,
+    *,
+    at_us: int,
+    address: str,
+    user_agent: str,
+    by_provider: ByProvider | None,
 ) -> Work[int]:
     before_us = at_us - _KEPT_AFTER_S * _S
     yield queries_sessions.FORGET_ENDED_TOKENS(
@@ -208,11 +241,18 @@ def _open(
         organization_id=organization_id,
         account_id=account_id,
         now_us=at_us,
-        expires_at_us=at_us + REFRESH_S * _S,
+        expires_at_us=_expiry_us(at_us, by_provider.ends_at_us if by_provider else None),
         address=address,
         user_agent=user_agent,
     )
     session_id: int = rows[0]["id"]
+    if by_provider is not None:
+        yield queries_openid.PUT_SESSION(
+            organization_id=organization_id,
+            session_id=session_id,
+            provider_id=by_provider.provider_id,
+            ends_at_us=by_provider.ends_at_us,
+        )
     yield queries_sessions.PUT_REFRESH_TOKEN(
         organization_id=organization_id, session_id=session_id, token_hash=token_hash
     )
@@ -228,6 +268,7 @@ def _refresh(old_hash: str, new_hash: str, at_us: int, address: str) -> Work[_Re
     organization_id, session_id = row["organization_id"], row["session_id"]
     if row["revoked_at_us"] is not None or row["expires_at_us"] <= at_us:
         return None
+    expires_at_us = _expiry_us(at_us, row["ends_at_us"])
     used = yield queries_sessions.USE_REFRESH_TOKEN(
         organization_id=organization_id, token_hash=old_hash, now_us=at_us
     )
@@ -247,7 +288,7 @@ def _refresh(old_hash: str, new_hash: str, at_us: int, address: str) -> Work[_Re
         yield queries_sessions.PROLONG_SESSION(
             organization_id=organization_id,
             session_id=session_id,
-            expires_at_us=at_us + REFRESH_S * _S,
+            expires_at_us=expires_at_us,
             now_us=at_us,
             address=address,
         )
@@ -259,6 +300,7 @@ def _refresh(old_hash: str, new_hash: str, at_us: int, address: str) -> Work[_Re
         Role(row["role"]),
         row["version"],
         replayed=not used,
+        expires_at_us=expires_at_us,
     )
 
 

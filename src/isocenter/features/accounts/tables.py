@@ -143,3 +143,73 @@ used_challenge = sa.Table(
     instant("expires_at_us"),  # until then it would count again
     sa.Index(None, "organization_id"),
 )
+
+identity_provider = sa.Table(
+    "identity_provider",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("name", Text, nullable=False),
+    text("title"),
+    sa.Column("issuer", Text, nullable=False),
+    sa.Column("client_id", Text, nullable=False),
+    text("client_secret"),  # encrypted
+    sa.Column("enabled", Flag, nullable=False, server_default="1"),
+    sa.Column("settings", Text, nullable=False, server_default="{}"),
+    instant("created_at_us"),
+    sa.UniqueConstraint("organization_id", "name"),
+)
+
+external_identity = sa.Table(
+    "external_identity",
+    metadata,
+    primary_key(),
+    organization(),
+    _account(),
+    sa.Column("issuer", Text, nullable=False),
+    sa.Column("subject", Text, nullable=False),
+    instant("created_at_us"),
+    sa.Column("last_login_at_us", BigInt),
+    sa.UniqueConstraint("organization_id", "issuer", "subject"),
+    sa.Index(None, "account_id"),
+)
+
+
+def _provider() -> sa.Column[int]:
+    return sa.Column("provider_id", BigInt, sa.ForeignKey("identity_provider.id"), nullable=False)
+
+
+openid_login = sa.Table(
+    "openid_login",
+    metadata,
+    primary_key(),
+    organization(),
+    _provider(),
+    sa.Column("state_hash", Text, nullable=False, unique=True),
+    sa.Column("browser_hash", Text, nullable=False),
+    sa.Column("step", Text, nullable=False),
+    text("return_to"),
+    _account(nullable=True),  # who links an identity, was invited, or has to show a code
+    count("session_id"),  # the login that began the linking; 0: none
+    text("link_hash"),  # of the invitation
+    instant("expires_at_us"),
+    sa.Column("used_at_us", BigInt),
+    sa.Index(None, "provider_id"),
+)
+
+openid_session = sa.Table(
+    "openid_session",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column(
+        "session_id",
+        BigInt,
+        sa.ForeignKey("login_session.id", ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    _provider(),
+    instant("ends_at_us"),  # however often it is refreshed
+    sa.Index(None, "provider_id"),
+)

@@ -224,7 +224,7 @@ class Settings(BaseModel):
     installation_key: SecretStr = setting(
         SecretStr(""),
         DOORS,
-        "Signs access tokens, encrypts second factors; empty: secrets/installation.key in the data folder",
+        "Signs access tokens, encrypts second factors and client secrets; empty: a file of the data folder",
         secret=True,
     )
 

@@ -145,6 +145,7 @@ def upgrade() -> None:
         _instant("expires_at_us"),
         sa.UniqueConstraint("challenge_hash", name=op.f("uq_used_challenge_challenge_hash")),
     )
+    _identity_providers()
     for table, column in (
         ("account", "organization_id"),
         ("login_session", "account_id"),
@@ -154,5 +155,70 @@ def upgrade() -> None:
         ("recovery_code", "account_id"),
         ("passkey", "account_id"),
         ("used_challenge", "organization_id"),
+        ("external_identity", "account_id"),
+        ("openid_login", "provider_id"),
+        ("openid_session", "provider_id"),
     ):
         op.create_index(op.f(f"ix_{table}_{column}"), table, [column])
+
+
+def _identity_providers() -> None:
+    _table(
+        "identity_provider",
+        _word("name"),
+        _text("title"),
+        _word("issuer"),
+        _word("client_id"),
+        _text("client_secret"),
+        sa.Column("enabled", Flag, server_default="1", nullable=False),
+        sa.Column("settings", Text, server_default="{}", nullable=False),
+        _instant("created_at_us"),
+        sa.UniqueConstraint(
+            "organization_id", "name", name=op.f("uq_identity_provider_organization_id_name")
+        ),
+    )
+    _table(
+        "external_identity",
+        sa.Column("account_id", BigInt, nullable=False),
+        _word("issuer"),
+        _word("subject"),
+        _instant("created_at_us"),
+        _instant_or_never("last_login_at_us"),
+        _refers("external_identity", "account_id", "account"),
+        sa.UniqueConstraint(
+            "organization_id",
+            "issuer",
+            "subject",
+            name=op.f("uq_external_identity_organization_id_issuer_subject"),
+        ),
+    )
+    _table(
+        "openid_login",
+        sa.Column("provider_id", BigInt, nullable=False),
+        _word("state_hash"),
+        _word("browser_hash"),
+        _word("step"),
+        _text("return_to"),
+        sa.Column("account_id", BigInt, nullable=True),
+        _number("session_id"),
+        _text("link_hash"),
+        _instant("expires_at_us"),
+        _instant_or_never("used_at_us"),
+        _refers("openid_login", "provider_id", "identity_provider"),
+        _refers("openid_login", "account_id", "account"),
+        sa.UniqueConstraint("state_hash", name=op.f("uq_openid_login_state_hash")),
+    )
+    _table(
+        "openid_session",
+        sa.Column("session_id", BigInt, nullable=False),
+        sa.Column("provider_id", BigInt, nullable=False),
+        _instant("ends_at_us"),
+        sa.ForeignKeyConstraint(
+            ["session_id"],
+            ["login_session.id"],
+            name=op.f("fk_openid_session_session_id_login_session"),
+            ondelete="CASCADE",
+        ),
+        _refers("openid_session", "provider_id", "identity_provider"),
+        sa.UniqueConstraint("session_id", name=op.f("uq_openid_session_session_id")),
+    )
