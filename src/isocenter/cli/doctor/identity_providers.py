@@ -56,6 +56,7 @@ async def _examined(settings: Settings, url: str) -> list[tuple[Provider, list[P
 async def _of_all(settings: Settings, database: Database) -> list[tuple[Provider, list[ProviderFinding]]]:
     from isocenter.app import installation_key_of
     from isocenter.cli.witness import operator
+    from isocenter.features.accounts.joining import FIRST_ORGANIZATION
     from isocenter.features.accounts.opening import open_accounts
     from isocenter.kit.clock import SystemClock
     from isocenter.platform.security import NoRecorder, Permission
@@ -69,7 +70,7 @@ async def _of_all(settings: Settings, database: Database) -> list[tuple[Provider
     )
     everything = frozenset(Permission)
     try:
-        organizations = await accounts.organizations.list(operator(permissions=everything))
+        organizations = await accounts.organizations.list(operator(FIRST_ORGANIZATION, everything))
         providers = [
             provider
             for organization in organizations
