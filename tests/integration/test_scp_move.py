@@ -467,6 +467,19 @@ async def test_a_database_that_is_away_is_said(tmp_path: Path) -> None:
         assert responses.final.status == 0xA701
 
 
+async def test_more_than_can_be_held_is_refused(door: ScpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isocenter.features.archive.selection.OBJECTS_MAX", 6)
+    receiver = Receiver()
+    async with receiving(receiver) as server:
+        await door.destination("STORE", server.port)
+        responses = await move(door, "STORE", t0020000D=b"1.5.1\0")
+        assert (responses.final.status, responses.final.error_comment) == (
+            0xA701,
+            "More than 6 objects at once",
+        )
+        assert (await move(door, "STORE", t0020000D=b"1.5.2\0")).counts == (0, 2, 0, 0)
+
+
 async def test_without_the_service_there_is_no_context_and_no_operation(door: ScpDoor) -> None:
     """Also where the context was accepted before the service was taken back."""
     await door.ae_titles.register(1, "VIEWER", services=["move", "find"])

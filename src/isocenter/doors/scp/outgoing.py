@@ -3,6 +3,7 @@ reports, for what we ask ourselves."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,6 +18,9 @@ from isocenter.kit.errors import IsocenterError, NotFound, Unavailable
 CalledTls = Callable[[], ssl.SSLContext]
 
 _ASSOCIATION_S = 30.0
+_IDLE_S = 2.0
+"""Many a system takes few associations, and others want to call it too."""
+_CLOSE_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Outgoing:
         tls: CalledTls = ssl.create_default_context,
     ) -> None:
         self.destinations = destinations
-        self.remotes = Remotes()
+        self.remotes = Remotes(idle_s=_IDLE_S)
         self._settings = settings or OutgoingSettings()
         self._tls = tls
 
@@ -93,4 +97,7 @@ class Outgoing:
             yield association
 
     async def close(self) -> None:
-        await self.remotes.close()
+        """Whoever does not answer a release in time is left: a server that ends cannot wait for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.remotes.close()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from isocenter.features.archive.retrieve import StoredInstance, lost, stream_bytes
+from isocenter.kit.errors import TooLarge
 from isocenter.platform.db import Database, Work, composed
 from isocenter.platform.storage.interface import ObjectStore
 
@@ -37,7 +38,11 @@ _JOINED_ON = """
 _IN_ORDER = """
     ORDER BY s.study_date, s.id, e.series_number IS NULL, e.series_number, e.id,
              i.instance_number IS NULL, i.instance_number, i.id
+    LIMIT :limit
 """
+
+OBJECTS_MAX = 100_000
+"""What is known of each is in memory while it is retrieved, about a kilobyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,15 @@ async def select_instances(
 ) -> list[StoredInstance]:
     """The objects, study by study, by the numbers of series and instances; none where nothing is meant.
 
-    Their ``frame_offsets`` are left out: thousands of objects are held in memory at once.
+    Their ``frame_offsets`` are left out: thousands of objects are held in memory at once. Raises TooLarge
+    beyond ``OBJECTS_MAX``.
     """
-    return await database.read(_select, organization_id, selection)
+    found = await database.read(_select, organization_id, selection)
+    if len(found) > OBJECTS_MAX:
+        raise TooLarge(
+            f"More than {OBJECTS_MAX} objects at once", code="too-many-objects", remedy="Ask study by study."
+        )
+    return found
 
 
 def data_set_of(store: ObjectStore, instance: StoredInstance) -> Callable[[], AsyncIterator[bytes]]:
@@ -99,5 +110,5 @@ def _select(organization_id: int, selection: Selection) -> Work[list[StoredInsta
     conditions = " AND ".join([_JOINED_ON, *(_CONDITIONS[name] for name in given)])
     sql = composed(f"{_SELECT} FROM {_JOINED_FROM[first]} WHERE {conditions} {_IN_ORDER}")
     params = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    rows = yield sql(organization_id=organization_id, **params)
+    rows = yield sql(organization_id=organization_id, limit=OBJECTS_MAX + 1, **params)
     return [StoredInstance(*(row[position] for position in range(13))) for row in rows]
