@@ -6,6 +6,7 @@
 - sleep: a test waits for an event, never for time to pass
 - tenant: a statement that touches a table names the organisation, or one tenant reads another's rows
 - across: work over all organisations at once is for the few files that are named here
+- conflict: a merge that nobody finished
 - twins: two test files of one name hide each other from pytest
 
 Prints `path:line: rule: what is wrong` and exits 1 when there is anything to say.
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LINES_MAX = 600
 
 _ADDRESS = re.compile(r"://|^\s*(-i|-f|--(extra-)?index-url|--find-links|--trusted-host)\b| @ (file|git)\b")
+_CONFLICT = ("<" * 7 + " ", ">" * 7 + " ")
 _LOCKS_WITH_ADDRESSES = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "yarn.lock"}
 _HOMES = re.compile(r"(?<![\w.~/-])/(?:(?:home|Users)/[a-z][\w.-]*|root)/")
 # After FROM and JOIN a name before a parenthesis is a function that makes rows, such as unnest(…).
@@ -103,6 +105,12 @@ def named_places(_path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
             yield number, "place: names a folder of the machine that it was written on"
 
 
+def unfinished_merges(_path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
+        if line.startswith(_CONFLICT):
+            yield number, "conflict: a marker of a merge that was not finished"
+
+
 def overlong(path: Path, lines: list[str]) -> Iterator[tuple[int, str]]:
     if path.suffix == ".py" and len(lines) > LINES_MAX:
         yield len(lines), f"length: {len(lines)} lines, {LINES_MAX} is the ceiling; split it by use case"
@@ -161,7 +169,15 @@ def problems() -> Iterator[str]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue  # binary: no rule speaks of it
-        for rule in (broken_locks, named_places, overlong, sleeping_tests, tenantless, across):
+        for rule in (
+            broken_locks,
+            named_places,
+            unfinished_merges,
+            overlong,
+            sleeping_tests,
+            tenantless,
+            across,
+        ):
             for number, what in rule(path, lines):
                 yield f"{path.relative_to(ROOT)}:{number}: {what}"
     yield from twin_tests(paths)

@@ -104,6 +104,7 @@ def breaches(copy: Path) -> list[Breach]:
         Breach(
             "place: somebody's home", "docs/planted.md", "See /ho" + "me/anna/notes.txt\n", TREE, "place:"
         ),
+        Breach("unfinished merge", "docs/planted.md", "<" * 7 + " HEAD\n", TREE, "conflict:"),
         Breach("length", f"{src}/kit/planted.py", "x = 1\n" * (LINES_MAX + 1), TREE, "length:"),
         Breach(
             "sleep in a test", "tests/unit/test_planted.py", "import time\n\ntime.sleep(1)\n", TREE, "sleep:"

@@ -353,6 +353,7 @@ class Server:
                 archive.clock,
                 self._outgoing,
                 self._commitments,
+                archive.images.transcoder,
                 verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
                 recorder=archive.trail,
             ),

@@ -7,16 +7,22 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
+import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+from pydicom.encaps import get_frame
 
 from isocenter.dicom.dataset import read_dataset, write_dataset
-from isocenter.dicom.element import Element
+from isocenter.dicom.element import BulkRange, Element
 from isocenter.dicom.sop_classes import (
     PATIENT_ROOT_MOVE,
     PATIENT_STUDY_ONLY_MOVE,
     STUDY_ROOT_FIND,
     STUDY_ROOT_MOVE,
 )
+from isocenter.dicom.transfer_syntaxes import JPEG_LS_LOSSLESS
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import ContextNotAccepted
 from isocenter.dimse.protocol.messages import CMoveRequest
@@ -239,6 +245,27 @@ async def test_implicit_and_explicit_are_turned_into_one_another(door: ScpDoor) 
         assert values(told[OTHER[0].sop], syntax) == values(OTHER[0].data_set, EXPLICIT)
         assert values(told["1.5.2.1.9"], syntax) == values(stored_implicit, IMPLICIT)
         assert told["1.5.2.1.9"].endswith(b"\1\2\3\4")
+
+
+async def test_what_the_receiver_cannot_take_as_it_is_is_transcoded_without_loss(door: ScpDoor) -> None:
+    original = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    data = await asyncio.to_thread(Path(get_testdata_file("CT_small.dcm")).read_bytes)
+    start = 132 + 12 + original.file_meta.FileMetaInformationGroupLength
+    async with await door.connect(Proposal(CT, (EXPLICIT,))) as association:
+        await association.store(CT, original.SOPInstanceUID, EXPLICIT, data[start:])
+    receiver = Receiver({CT: (JPEG_LS_LOSSLESS,)})
+    async with receiving(receiver) as server:
+        await door.destination("STORE", server.port)
+        wanted = str(original.StudyInstanceUID).encode()
+        responses = await move(door, "STORE", t0020000D=wanted + b"\0" * (len(wanted) % 2))
+    assert responses.counts == (0, 1, 0, 0)
+    [stored] = receiver.stored
+    assert stored.transfer_syntax == JPEG_LS_LOSSLESS
+    [pixels] = [one for one in read_dataset(stored.data, JPEG_LS_LOSSLESS) if one.tag == 0x7FE00010]
+    assert isinstance(pixels.value, BulkRange)
+    items = stored.data[pixels.value.offset : pixels.value.offset + pixels.value.length]
+    frame = imagecodecs.jpegls_decode(get_frame(items, 0, number_of_frames=1))
+    assert np.array_equal(frame.view(np.int16), original.pixel_array)
 
 
 async def test_a_destination_has_what_it_likes_best(door: ScpDoor) -> None:

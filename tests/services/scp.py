@@ -21,9 +21,11 @@ from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.features.ae_titles.destinations import Destination, Destinations
 from isocenter.features.ae_titles.service import AeTitles
+from isocenter.features.archive.images import open_images
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.platform.db import Database
+from isocenter.platform.workers.pool import WorkerPool
 from services.archive import CT, ORGANIZATION, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
 
@@ -190,6 +192,7 @@ async def scp_door(
             Destinations(held.database, held.clock), OutgoingSettings(response_s=outgoing_response_s)
         )
         commitments = commitment_worker(held.database, held.store, held.clock, outgoing)
+        pixels = open_images(held.store, workers=WorkerPool(1))
         server = create_dicom_server(
             DicomServices(
                 searching(held.database),
@@ -198,6 +201,7 @@ async def scp_door(
                 held.clock,
                 outgoing,
                 commitments,
+                pixels.transcoder,
                 verifier,
                 recorder=trail,
             ),
@@ -208,6 +212,7 @@ async def scp_door(
             yield ScpDoor(held, ae_titles, server, trail, outgoing, commitments)
         finally:
             await server.shutdown(10)
+            await pixels.close()
             await commitments.stop()
             await outgoing.close()
             await ae_titles.close()

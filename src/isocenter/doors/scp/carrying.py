@@ -12,10 +12,7 @@ from isocenter.dicom.element import Element
 from isocenter.dimse.net.service import SubOperations
 from isocenter.doors.scp.statuses import comment
 from isocenter.features.archive.retrieve import StoredInstance
-from isocenter.features.archive.selection import data_set_of
-from isocenter.features.remotes.outgoing import OutgoingObject
 from isocenter.features.remotes.streaming import SendOutcome, Sent
-from isocenter.platform.storage.interface import ObjectStore
 
 FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 _LOOKED_AT_EVERY_S = 0.25
@@ -23,20 +20,6 @@ _SILENT_S_MAX = 5.0
 """Also where nothing moves the requester hears that we are there."""
 _LEAVE_S = 10.0
 """What is on its way when a C-CANCEL comes may take so long to arrive."""
-
-
-def outgoing_objects(store: ObjectStore, instances: Sequence[StoredInstance]) -> list[OutgoingObject]:
-    return [
-        OutgoingObject(
-            one.sop_class_uid,
-            one.sop_instance_uid,
-            one.transfer_syntax_uid,
-            data_set_of(store, one),
-            one.size - one.header_size,
-            one.sop_instance_uid,
-        )
-        for one in instances
-    ]
 
 
 class Tally:

@@ -13,7 +13,8 @@ from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTi
 from isocenter.dimse.net.service import AssociationInfo, SendSubOperation, SubOperations
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.messages import CGetRequest, CMoveRequest, CStoreResponse
-from isocenter.doors.scp.carrying import Tally, outgoing_objects, told_while
+from isocenter.doors.scp.archived_objects import archived_objects
+from isocenter.doors.scp.carrying import Tally, told_while
 from isocenter.doors.scp.contexts import GET_SOP_CLASSES, MOVE_SOP_CLASSES
 from isocenter.doors.scp.identifiers import MODEL_OF
 from isocenter.doors.scp.outgoing import Outgoing
@@ -28,7 +29,7 @@ from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.selection import select_instances
 from isocenter.features.remotes.contexts import not_in_that_syntax
 from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.rewriting import UNCOMPRESSED, Conversions
+from isocenter.features.remotes.rewriting import Conversions
 from isocenter.features.remotes.sending import SendObjects
 from isocenter.features.remotes.streaming import Sender, SendPolicy, Waiting
 from isocenter.kit.errors import IsocenterError
@@ -51,8 +52,8 @@ class Retriever:
     admission: Admission
     witness: AssociationWitness
     outgoing: Outgoing
+    conversions: Conversions
     associations: int = 1
-    conversions: Conversions = UNCOMPRESSED
 
     async def move(
         self,
@@ -75,7 +76,7 @@ class Retriever:
             told.destination_host = destination.address
             instances = await run.selected(wanted)
             sending = self._sending(association, request, destination)
-            objects = outgoing_objects(self.store, instances)
+            objects = archived_objects(self.store, instances)
             running = asyncio.create_task(sending.run(objects, run.tally.tell), name="c-move")
             async with aclosing(told_while(running, run.tally, cancelled, sending.leave)) as counts:
                 async for now in counts:
@@ -102,7 +103,7 @@ class Retriever:
             )
             instances = await run.selected(wanted)
             sender = Sender(run.tally.tell, SendPolicy(attempts_max=1, conversions=self.conversions))
-            waiting = deque(Waiting(one) for one in outgoing_objects(self.store, instances))
+            waiting = deque(Waiting(one) for one in archived_objects(self.store, instances))
             running = asyncio.create_task(_send_all(sender, _GetChannel(association, send), waiting))
 
             def leave() -> None:

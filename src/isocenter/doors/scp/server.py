@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from isocenter.dicom import dictionary
 from isocenter.dimse.net.server import DimseServer, ServerSettings
 from isocenter.dimse.protocol.limits import Limits
+from isocenter.doors.scp.archived_objects import archive_conversions
 from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.outgoing import Outgoing
@@ -18,6 +19,7 @@ from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.doors.scp.worklist import ModalityWorklist
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.transcoding import Transcoder
 from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.features.worklist.items import WorklistItems
 from isocenter.features.worklist.performed import PerformedSteps
@@ -36,6 +38,7 @@ class DicomServices:
     clock: Clock
     outgoing: Outgoing
     commitments: CommitmentWorker
+    transcoder: Transcoder
     verifier: IdentityVerifier | None = None
     recorder: Recorder = field(default_factory=NoRecorder)
 
@@ -71,6 +74,7 @@ def create_dicom_server(
         services.ae_titles.admission,
         witness,
         services.outgoing,
+        archive_conversions(services.transcoder),
         associations=settings.move_associations,
     )
     service = DicomService(

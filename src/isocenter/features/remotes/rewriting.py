@@ -1,5 +1,5 @@
-"""What may become of an object whose transfer syntax a peer does not take: today another uncompressed little-
-endian one (PS3.5 §A.1, A.2, A.5): same values, other headers."""
+"""What may become of an object whose transfer syntax a peer does not take. Without codecs another
+uncompressed little-endian one (PS3.5 §A.1, A.2, A.5): same values, other headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from isocenter.dicom.transfer_syntaxes import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from isocenter.dimse.net.bodies import Body, Buffer, chunks
+from isocenter.dimse.net.bodies import Body, chunks
+from isocenter.features.remotes.outgoing import OutgoingObject
 from isocenter.kit.errors import TooLarge, Unsupported
 from isocenter.kit.sizes import format_bytes
 
@@ -32,10 +33,10 @@ _UNCOMPRESSED = {
 @dataclass(frozen=True, slots=True)
 class Conversions:
     """``targets(transfer_syntax_uid)``: what objects in it can be turned into, best first.
-    ``as_transfer_syntax(data_set, source_uid, target_uid)`` does it; what it raises fails that object."""
+    ``as_transfer_syntax(object, its data set, target_uid)`` does it; what it raises fails that object."""
 
     targets: Callable[[str], tuple[str, ...]]
-    as_transfer_syntax: Callable[[Body, str, str], Awaitable[Buffer]]
+    as_transfer_syntax: Callable[[OutgoingObject, Body, str], Awaitable[Body]]
 
     def candidates(self, own_uid: str, preferred: tuple[str, ...] = ()) -> tuple[str, ...]:
         """In what to send an object, best first: what the receiver prefers as far as that can be had, its own
@@ -57,7 +58,11 @@ async def rewritten(body: Body, source_uid: str, target_uid: str) -> bytes:
     return await asyncio.to_thread(_rewrite, bytes(data), source_uid, target_uid)
 
 
-UNCOMPRESSED = Conversions(lambda uid: _UNCOMPRESSED.get(uid, ()), rewritten)
+async def _rewritten_object(one: OutgoingObject, body: Body, target_uid: str) -> Body:
+    return await rewritten(body, one.transfer_syntax_uid, target_uid)
+
+
+UNCOMPRESSED = Conversions(lambda uid: _UNCOMPRESSED.get(uid, ()), _rewritten_object)
 
 
 def _rewrite(data: bytes, source_uid: str, target_uid: str) -> bytes:

@@ -180,7 +180,7 @@ class Sender:
             body = await self._read_ahead.body(one)
             self._read_ahead.expect(next_one.object for next_one in waiting)
             if syntax != one.transfer_syntax_uid:
-                body = await policy.conversions.as_transfer_syntax(body, one.transfer_syntax_uid, syntax)
+                body = await policy.conversions.as_transfer_syntax(one, body, syntax)
         except (IsocenterError, OSError) as error:
             return _failed(item, error)
         return syntax, body
