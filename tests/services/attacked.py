@@ -148,10 +148,11 @@ class AttackedServer:
         )
 
     def checked(self) -> dict[str, Any]:
-        """What ``isocenter storage check`` says."""
+        """What ``isocenter storage check`` says of the only organisation."""
         done = self.command("storage", "check", "--json")
         assert done.stdout, done.stderr.decode()
-        return dict(orjson.loads(done.stdout))
+        [report] = orjson.loads(done.stdout)["organizations"]
+        return dict(report)
 
     async def associate(self, *proposals: Proposal, **options: Any) -> ClientAssociation:
         return await connect(
