@@ -145,7 +145,7 @@ def _all_taken(report: ImportReport) -> bool:
     return not report.failed and all(kind.accepted for kind in report.outcomes)
 
 
-def _summary(report: ImportReport, org: str) -> str:
+def _summary(report: ImportReport, org: str = "") -> str:
     if not report.done and not report.failed:
         return "\nNo files there."
     files = "1 file" if report.done == 1 else f"{report.done:,} files"
