@@ -25,6 +25,7 @@ from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
+from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.associations import AssociationIdentities
 from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
@@ -270,7 +271,8 @@ class Server:
                 archive.accounts, gate, https=settings.public_url_or_default.startswith("https:")
             ),
         )
-        app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})
+        pages = viewer_routes(settings.viewer_folder, dicom_web=MOUNT, sign_in=settings.auth != "off")
+        app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)}, pages=pages)
         self.application = app
         self._http = _Uvicorn(
             uvicorn.Config(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from services.browser import chromium
 from services.isocenter import Isocenter
 
 
@@ -27,6 +29,13 @@ def start_isocenter(tmp_path: Path) -> Iterator[Callable[..., Isocenter]]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for a module whose tests are all ordinary functions (see `chromium`)."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

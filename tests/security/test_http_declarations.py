@@ -22,6 +22,7 @@ from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
@@ -54,6 +55,11 @@ _PUBLIC_PATHS = {
     "/api/v1/auth/register",
     "/api/v1/auth/invitations/accept",
     "/api/v1/auth/setup",
+    "/ohif",
+    "/ohif/login",
+    "/ohif/app-config.js",
+    "/ohif/isocenter/{name}",
+    "/ohif/{path:path}",
 }
 
 
@@ -94,7 +100,7 @@ async def archive(url: str, tmp_path: Path) -> AsyncIterator[TestArchive]:
 
 
 @pytest.fixture
-async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
+async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
     gate = Gate(Doorkeeper())
     ae_titles = AeTitles(archive.database, archive.clock)
     accounts = open_accounts(archive.database, archive.clock, KEY, NoRecorder())
@@ -109,6 +115,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             *account_routers(accounts, gate),
         ),
         mounts={MOUNT: dicomweb_door(services)},
+        pages=viewer_routes(tmp_path / "viewers", dicom_web=MOUNT, sign_in=True),
     )
     await services.workers.close()
     await accounts.close()
