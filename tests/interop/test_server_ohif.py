@@ -20,7 +20,9 @@ from playwright.sync_api import Browser, expect
 from services.accounts import PASSWORD
 from services.isocenter import Isocenter
 from services.rendered_files import stored
-from services.viewer import Workstation, chromium_with_webgl, installed_viewer
+from services.viewer import WAIT_MS, Workstation, chromium_with_webgl, installed_viewer
+
+expect.set_options(timeout=WAIT_MS)
 
 STUDY, SERIES = "1.2.3.79", "1.2.3.79.1"
 SIZE = 96
@@ -133,6 +135,7 @@ def stored_report(server: Isocenter) -> None:
     status, body = server.request("GET", place, headers={"Accept": accept})
     assert status == 200
     report = pydicom.dcmread(io.BytesIO(body.split(b"\r\n\r\n", 1)[1]))
+    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.22"  # Enhanced SR
     assert report.StudyInstanceUID == STUDY and str(report.PatientName) == "VIEWED^ANNA"
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     [evidence] = report.CurrentRequestedProcedureEvidenceSequence
@@ -181,6 +184,7 @@ def test_people_log_in_with_their_second_factor_and_out_again(
         page.open("/ohif/")
     assert searched.value.status == 200
 
+    at_the_same_time(page)
     page.open("/ohif/login")
     expect(page.page.get_by_text("You are logged in as chief.")).to_be_visible()
     page.page.get_by_role("button", name="Log out").click()
@@ -188,6 +192,16 @@ def test_people_log_in_with_their_second_factor_and_out_again(
     page.open("/ohif/")
     page.page.wait_for_url("**/ohif/login")
     assert "isocenter_refresh" not in {one["name"] for one in page.context.cookies()}
+
+
+def at_the_same_time(page: Workstation) -> None:
+    """Several tabs renew one login, each token of which counts once."""
+    tabs = [page.context.new_page() for _ in range(4)]
+    for tab in tabs:
+        tab.goto(f"{page.url}/ohif/", wait_until="commit")
+    for tab in tabs:
+        expect(tab.get_by_text("Select a study")).to_be_visible()
+        tab.close()
 
 
 def with_second_factor(server: Isocenter) -> str:
