@@ -1,7 +1,7 @@
 # Everything that a person types. Each target sets up what it needs first; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test check format prove-gates lock bench clean
+.PHONY: help setup setup-dev serve viewer test check format prove-gates lock bench clean
 
 RUN = .venv/bin/python -m
 BENCH ?= all
@@ -19,8 +19,12 @@ setup-dev:  ## Make .venv with what the gates and tests need
 serve: setup  ## Start Isocenter here: HTTP on 8080, DIMSE on 11112 (ARGS="--http-port 9000" adds flags)
 	@exec $(RUN) isocenter serve $(ARGS)
 
+viewer: setup  ## Fetch the viewer OHIF (50 MB, by npm) and make it ready: /ohif then shows it
+	@$(RUN) isocenter viewer install $(ARGS)
+
 test: setup-dev  ## Install what the tests need and run all of them (ARGS="-k scanner" narrows)
 	@scripts/install-test-services
+	@scripts/install-test-viewers
 	@$(RUN) pytest $(ARGS)
 
 check: setup-dev  ## Lint, format, types, import contracts, tree rules
@@ -40,5 +44,5 @@ bench: setup-dev  ## Measure, side by side with Orthanc where it can do the same
 	@$(RUN) bench $(BENCH) $(ARGS)
 
 clean:  ## Remove what building, checking and testing left; data/ and isocenter.toml stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .test-services dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .test-services .viewers dist
 	@find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +

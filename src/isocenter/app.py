@@ -31,6 +31,7 @@ from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.notifying import availability_notifier
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
+from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.associations import AssociationIdentities
 from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.installation_key import InstallationKey
@@ -329,7 +330,8 @@ class Server:
                 https=settings.public_url_or_default.startswith("https:"),
             ),
         )
-        app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)})
+        pages = viewer_routes(settings.viewer_folder, dicom_web=MOUNT, sign_in=settings.auth != "off")
+        app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)}, pages=pages)
         self.application = app
         self._http = _Uvicorn(
             uvicorn.Config(

@@ -6,6 +6,8 @@ import io
 import json
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pydicom
 import pytest
 import requests
@@ -14,6 +16,7 @@ from requests import HTTPError
 
 from isocenter.doors.dicomweb.representations import FRAME_TYPES
 from services.isocenter import Isocenter
+from services.rendered_files import stored
 from services.series import new_series
 from services.stow import OCTETS, message
 
@@ -137,3 +140,29 @@ def test_metadata_and_bulk_data_go_back_as_they_came(
         assert with_pixels, path.name
         del again.PixelData, source.PixelData
         assert again == source, path.name
+
+
+def test_frames_come_alone_and_transcoded(client: DICOMwebClient) -> None:
+    frames = np.stack([np.full((16, 24), 50 * number, np.uint8) for number in range(5)])
+    image = stored(frames, study="1.2.3.76", series="1.2.3.76.1", sop="1.2.3.76.1.1", modality="US")
+    client.store_instances([pydicom.dcmread(io.BytesIO(image.file))])
+    names = (image.study, image.series, image.sop)
+    plain = client.retrieve_instance_frames(*names, [5, 2])
+    assert plain == [frames[4].tobytes(), frames[1].tobytes()]
+    assert list(client.iter_instance_frames(*names, [1])) == [frames[0].tobytes()]
+    jpeg_2000 = client.retrieve_instance_frames(
+        *names, [3], media_types=(("image/jp2", "1.2.840.10008.1.2.4.90"),)
+    )
+    assert (imagecodecs.jpeg2k_decode(jpeg_2000[0]) == frames[2]).all()
+    with pytest.raises(HTTPError) as missing:
+        client.retrieve_instance_frames(*names, [6])
+    assert missing.value.response.status_code == 404
+
+
+def test_a_range_of_a_multipart_answer_is_the_whole(client: DICOMwebClient) -> None:
+    """The client asks for multipart, of which a range would be no use: Range is ignored (RFC 9110 §14.2)."""
+    [image] = new_series(1, pixels=50_000)
+    client.store_instances([pydicom.dcmread(io.BytesIO(image.file))])
+    [metadata] = client.retrieve_series_metadata(image.study, image.series)
+    url = metadata["7FE00010"]["BulkDataURI"]
+    assert client.retrieve_bulkdata(url, byte_range=(100, 299)) == [image.pixels]

@@ -25,6 +25,7 @@ from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.http.worklist_routes import worklist_router
+from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
@@ -79,6 +80,11 @@ _PUBLIC_PATHS = {
     "/api/v1/auth/oidc/{provider}/callback",
     "/api/v1/auth/oidc/{provider}/second-factor",
     "/api/v1/auth/oidc/{provider}/second-factor/options",
+    "/ohif",
+    "/ohif/login",
+    "/ohif/app-config.js",
+    "/ohif/isocenter/{name}",
+    "/ohif/{path:path}",
 }
 
 
@@ -119,7 +125,7 @@ async def archive(url: str, tmp_path: Path) -> AsyncIterator[TestArchive]:
 
 
 @pytest.fixture
-async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
+async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
     gate = Gate(Doorkeeper())
     ae_titles = AeTitles(archive.database, archive.clock)
     accounts = open_accounts(archive.database, archive.clock, KEY, NoRecorder())
@@ -139,6 +145,7 @@ async def app(archive: TestArchive) -> AsyncIterator[Starlette]:
             *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
+        pages=viewer_routes(tmp_path / "viewers", dicom_web=MOUNT, sign_in=True),
     )
     await services.workers.close()
     await accounts.close()

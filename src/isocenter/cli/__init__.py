@@ -45,6 +45,7 @@ COMMANDS = (
     Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),
     Command("encryption", "isocenter.cli.encryption", "Keys of encrypted objects: make, rotate, destroy."),
     Command("logs", "isocenter.cli.logs", "Find the patient behind a token of the logs."),
+    Command("viewer", "isocenter.cli.viewer", "Install the viewer OHIF, which is then at /ohif."),
     Command("config", "isocenter.cli.config", "Show the settings, where each came from, and check them."),
     Command("conformance", "isocenter.cli.conformance", "Print the DICOM conformance statement."),
     Command("tls", "isocenter.cli.tls", "Make a certificate for a trial; see what those in use say."),

@@ -34,12 +34,14 @@ def create_app(
     *,
     routers: Sequence[APIRouter] = (),
     mounts: Mapping[str, ASGIApp] | None = None,
+    pages: Sequence[Route] = (),
     object_prefixes: Sequence[str] = ("/dicom-web/studies",),
 ) -> FastAPI:
     """The application that uvicorn serves.
 
     ``routers`` are the JSON API's (each with its own prefix); ``mounts`` are whole doors by path, such as
-    ``{"/dicom-web": dicomweb_door(…)}``, tried before every other route. ``object_prefixes``: see `Frame`.
+    ``{"/dicom-web": dicomweb_door(…)}``, tried before every other route; ``pages`` are what
+    people open in a browser. ``object_prefixes``: see `Frame`.
     """
     mounts = mounts or {}
     app = FastAPI(
@@ -53,7 +55,7 @@ def create_app(
     app.router.redirect_slashes = False  # a redirected POST would send its objects twice
     app.router.routes[:0] = [Mount(path, app=door) for path, door in mounts.items()]
     app.router.routes.extend(
-        [*health_routes(services), *problem_page_routes(), public(Route("/", _start(tuple(mounts))))]
+        [*health_routes(services), *problem_page_routes(), *pages, public(Route("/", _start(tuple(mounts))))]
     )
     for router in routers:
         app.include_router(router)

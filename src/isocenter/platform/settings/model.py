@@ -170,6 +170,9 @@ class Settings(BaseModel):
     spool_dir: Path | Literal[""] = setting(
         "", PLACES, "Folder for large objects on their way in; empty: spool/ in the data folder"
     )
+    viewer_dir: Path | Literal[""] = setting(
+        "", PLACES, "Folder of the installed viewer (OHIF); empty: viewers/ in the data folder"
+    )
 
     encryption: Literal["off", "on"] = setting(
         "off", ENCRYPTION, "Whether new objects are encrypted in the store (AES-256-GCM)"
@@ -393,6 +396,12 @@ class Settings(BaseModel):
     @property
     def spool_folder(self) -> Path:
         return Path(self.spool_dir).expanduser().absolute() if self.spool_dir else self.data_folder / "spool"
+
+    @property
+    def viewer_folder(self) -> Path:
+        return (
+            Path(self.viewer_dir).expanduser().absolute() if self.viewer_dir else self.data_folder / "viewers"
+        )
 
     @property
     def log_token_key_file(self) -> Path:
