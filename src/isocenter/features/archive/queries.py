@@ -278,7 +278,7 @@ READ_FEED = Sql("""
     ORDER BY number LIMIT :limit
 """)
 
-LAST_CHANGE = Sql("SELECT max(id) AS number FROM change_feed WHERE organization_id = :organization_id")
+LAST_CHANGE = Sql("SELECT max(number) AS number FROM change_feed WHERE organization_id = :organization_id")
 
 PUT_IN_QUARANTINE = Sql("""
     INSERT INTO quarantine (organization_id, public_id, object_key, size, header_size, sha256,
