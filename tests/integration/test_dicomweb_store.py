@@ -257,7 +257,7 @@ async def test_the_answer_as_xml(server: HttpServer) -> None:
     assert stored["00081155"]["Value"] == [IMAGES[0].sop]
     assert stored["00091001"]["Value"] == ["STORED"]
     [failed] = module["00081198"]["Value"]
-    assert failed["00081197"]["Value"] == [str(0xA900)]
+    assert failed["00081197"]["Value"] == [0xA900]
     assert len(module["0008119A"]["Value"]) == 1
     preferred = await server.store(IMAGES[0], Accept="application/dicom+json;q=0.5, application/dicom+xml")
     assert preferred.headers["content-type"] == "application/dicom+xml"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 import pytest
 
-from isocenter.platform.security import Role
+from isocenter.platform.security import PERMISSIONS_OF_ROLE, Role
 from services.accounts import PASSWORD, TestAccounts, command_line, opened_accounts
 from services.archive import fresh_url
 from services.audit import execute
@@ -144,7 +144,8 @@ async def test_one_person_in_two_tabs_gets_one_account(house: TestAccounts, prov
 async def test_nobody_becomes_more_than_the_administrator_is(
     house: TestAccounts, admin: str, provider: OpenIdProvider
 ) -> None:
-    asked = {"name": "k", "permissions": ["organization:manage", "studies:search", "studies:retrieve"]}
+    clinician = sorted(PERMISSIONS_OF_ROLE[Role.CLINICIAN])
+    asked = {"name": "k", "permissions": ["organization:manage", *clinician]}
     key = f"Api-Key {(await house.post('/api-keys', asked, authorization=admin)).json()['secret']}"
     wanted = {"name": "idp", "issuer": "https://login.example", "client_id": "x"}
     raised = wanted | {"settings": {"people": "create", "role_claim": "g", "roles": {"x": "admin"}}}
