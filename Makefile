@@ -25,7 +25,7 @@ viewer: setup  ## Fetch the viewer OHIF (50 MB, by npm) and make it ready: /ohif
 test: setup-dev  ## Install what the tests need and run all of them (ARGS="-k scanner" narrows)
 	@scripts/install-test-services
 	@scripts/install-test-viewers
-	@$(RUN) pytest $(ARGS)
+	@scripts/run-tests $(ARGS)
 
 check: setup-dev  ## Lint, format, types, import contracts, tree rules
 	@scripts/check
