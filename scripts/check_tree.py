@@ -52,7 +52,7 @@ ACROSS = {
     "src/isocenter/features/archive/holdings.py": "the operator sees how full each one's quota is",
     "src/isocenter/features/archive/retention.py": "which organisations there are",
     "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",
-    "src/isocenter/features/archive/thumbnails.py": "which organisations there are",
+    "src/isocenter/features/archive/derived.py": "which organisations there are",
     "src/isocenter/features/ae_titles/service.py": "a title's place must not be another organisation's",
     "src/isocenter/features/ae_titles/destinations.py": "which organisations have somebody told of studies",
     "src/isocenter/features/ae_titles/admission.py": "whose a caller is has to be found out",

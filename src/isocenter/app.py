@@ -48,6 +48,7 @@ from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Pol
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.retention import Retention
+from isocenter.features.archive.series_metadata import SeriesMetadata
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.features.archive.thumbnails import Thumbnails
@@ -110,6 +111,7 @@ class Archive:
     accounts: Accounts
     images: Images
     thumbnails: Thumbnails
+    series_metadata: SeriesMetadata
 
 
 @contextlib.asynccontextmanager
@@ -159,7 +161,8 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         on_settings_change=policies.forget,
         public_url=settings.public_url_or_default,
     )
-    thumbnails = Thumbnails(database, store, images, clock, settled_s=settings.thumbnail_after_s)
+    settled_s = settings.thumbnail_after_s
+    thumbnails = Thumbnails(database, store, images, clock, settled_s=settled_s)
     try:
         yield Archive(
             settings=settings,
@@ -178,6 +181,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             accounts=accounts,
             images=images,
             thumbnails=thumbnails,
+            series_metadata=SeriesMetadata(database, store, clock, settled_s=settled_s),
         )
     finally:
         await images.close()
@@ -302,6 +306,7 @@ class Server:
             workers=archive.images.workers,
             images=archive.images,
             thumbnails=archive.thumbnails,
+            series_metadata=archive.series_metadata,
         )
         self._outgoing = outgoing_of(archive)
         self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
@@ -406,7 +411,12 @@ class Server:
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
             asyncio.create_task(self._recompress_regularly(), name="recompression"),
-            asyncio.create_task(self._make_thumbnails_regularly(), name="thumbnails"),
+            asyncio.create_task(
+                self._derive_regularly("Thumbnails", self._archive.thumbnails), name="thumbnails"
+            ),
+            asyncio.create_task(
+                self._derive_regularly("Metadata", self._archive.series_metadata), name="metadata"
+            ),
         ]
 
     async def stop(self) -> None:
@@ -474,16 +484,16 @@ class Server:
         await self._clear_incoming()
         await self._archive.images.transcoder.expire()
 
-    async def _make_thumbnails_regularly(self) -> None:
+    async def _derive_regularly(self, what: str, derived: Thumbnails | SeriesMetadata) -> None:
         while True:
             await asyncio.sleep(self._archive.settings.thumbnail_after_s)
             try:
-                report = await self._archive.thumbnails.make_settled()
+                report = await derived.make_settled()
             except IsocenterError as error:
-                log.warning("Thumbnails put off", reason=error.detail, remedy=error.remedy)
+                log.warning(f"{what} put off", reason=error.detail, remedy=error.remedy)
             else:
                 if report.made or report.failed:
-                    log.info("Thumbnails made", made=report.made, without=report.failed)
+                    log.info(f"{what} made", made=report.made, without=report.failed)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -103,10 +103,10 @@ async def test_it_is_made_anew_when_another_instance_stands_for_the_series(
         pytest.approx(40, abs=2),
         pytest.approx(100, abs=2),
     )
-    assert await archive.one("SELECT count(*) AS n FROM series_thumbnail") == 1
+    assert await archive.one("SELECT count(*) AS n FROM series_derived") == 1
     pass_time(archive, SETTLED_S + 1)
     await thumbnails.make_settled()
-    assert await archive.one("SELECT count(*) AS n FROM series_thumbnail") == 1
+    assert await archive.one("SELECT count(*) AS n FROM series_derived") == 1
 
 
 async def test_what_is_kept_is_what_is_given(archive: TestArchive, thumbnails: Thumbnails) -> None:
@@ -153,7 +153,7 @@ async def test_the_sweep_takes_what_is_out_of_use_and_no_more(
     assert report.removed == 1
     assert len(await derived(archive)) == 1 and old not in await derived(archive)
     await delete_objects(archive.database, archive.clock, ORGANIZATION, "1.2.3.1")
-    assert await archive.one("SELECT count(*) AS n FROM series_thumbnail") == 0
+    assert await archive.one("SELECT count(*) AS n FROM series_derived") == 0
     await archive.sweep(timedelta(seconds=-1)).run()
     assert not await archive.keys()
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from isocenter.dicom.element import BulkRange
 from isocenter.dicom.json_dataset import BulkPath
 from isocenter.features.archive.query import Match
+from isocenter.features.archive.series_metadata import instance_path, value_path
 
 
 class Addresses:
@@ -31,17 +32,11 @@ class Addresses:
         return f"{self.base(request)}/studies/{study}"
 
     def instance(self, request: Request, study: str, series: str, instance: str) -> str:
-        return f"{self.base(request)}/studies/{study}/series/{series}/instances/{instance}"
+        return self.base(request) + instance_path(study, series, instance)
 
     def bulk_data(self, instance: str) -> Callable[[BulkPath, BulkRange | bytes], str]:
-        """What names the large values of the instance at that address: ``…/bulkdata/00409096/0/00280030``,
-        tags, and between them the numbers of items from 0."""
-
-        def uri(path: BulkPath, _: BulkRange | bytes) -> str:
-            steps = (str(step) if depth % 2 else f"{step:08X}" for depth, step in enumerate(path))
-            return f"{instance}/bulkdata/" + "/".join(steps)
-
-        return uri
+        """What names the large values of the instance at that address."""
+        return lambda path, _: instance + value_path(path)
 
     def retrieve_lines(self, request: Request) -> Callable[[Match], str]:
         """What writes the RetrieveURL (0008,1190) attribute of each match."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from isocenter.dicom.json_dataset import dataset_json
 from isocenter.dicom.native_model import DICOM_XML, native_xml
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted, json_media_type, json_stream, primed
@@ -22,12 +19,8 @@ from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_instances
-
-_AHEAD = 4  # headers read while the one before is written
-_EDITION = "1"
-"""Of how metadata is written: a new one makes clients fetch it again."""
+from isocenter.features.archive.series_metadata import EDITION, data_sets, with_base
 
 
 class MetadataTransaction:
@@ -36,6 +29,7 @@ class MetadataTransaction:
     def __init__(self, services: HttpServices, addresses: Addresses) -> None:
         self._services = services
         self._addresses = addresses
+        self._metadata = services.series_metadata_or_new()
 
     async def metadata(self, request: Request) -> Response:
         media_type = _media_type(accepted(request))
@@ -59,51 +53,30 @@ class MetadataTransaction:
         return json_stream(request, pieces, media_type, {"etag": etag})
 
     async def _json(self, request: Request, instances: Sequence[StoredInstance]) -> AsyncIterator[bytes]:
-        """The JSON array, object by object."""
-        separator = b"["
-        async for data_set in self._data_sets(request, instances):
-            yield separator + data_set
-            separator = b","
+        """The JSON array: of one instance out of its object, else out of what is kept of each series."""
+        base = self._addresses.base(request)
+        if request.path_params.get("instance"):
+            pieces = self._data_sets(base, instances)
+        else:
+            pieces = self._metadata.json(request.state.subject.organization_id, instances, base)
+        opening = b"["
+        async for piece in pieces:
+            yield opening + piece
+            opening = b""
         yield b"]"
 
     async def _xml(
         self, request: Request, instances: Sequence[StoredInstance], writer: MultipartWriter
     ) -> AsyncIterator[bytes]:
         """A part an object."""
-        async for data_set in self._data_sets(request, instances):
+        async for data_set in self._data_sets(self._addresses.base(request), instances):
             document = await asyncio.to_thread(lambda text: native_xml(orjson.loads(text)), data_set)
             yield writer.before(Part(DICOM_XML, len(document))) + document + writer.after
         yield writer.end
 
-    async def _data_sets(self, request: Request, instances: Sequence[StoredInstance]) -> AsyncIterator[bytes]:
-        """DICOM JSON of each; a few headers are read ahead."""
-        store = self._services.store
-        waiting = iter(instances)
-        reading = deque(
-            (instance, asyncio.ensure_future(read_elements(store, instance)))
-            for instance in islice(waiting, _AHEAD)
-        )
-        try:
-            while reading:
-                instance, task = reading.popleft()
-                elements = await task
-                if (following := next(waiting, None)) is not None:
-                    reading.append((following, asyncio.ensure_future(read_elements(store, following))))
-                address = self._addresses.instance(
-                    request,
-                    instance.study_instance_uid,
-                    instance.series_instance_uid,
-                    instance.sop_instance_uid,
-                )
-                yield dataset_json(
-                    elements,
-                    bulk_uri=self._addresses.bulk_data(address),
-                    inline_limit_bytes=BULK_THRESHOLD_BYTES,
-                )
-        finally:
-            for _, task in reading:
-                task.cancel()
-            await asyncio.gather(*(task for _, task in reading), return_exceptions=True)
+    async def _data_sets(self, base: str, instances: Sequence[StoredInstance]) -> AsyncIterator[bytes]:
+        async for data_set in data_sets(self._services.store, instances):
+            yield with_base(data_set, base)
 
 
 def _media_type(accept: str) -> str:
@@ -124,7 +97,7 @@ def _media_type(accept: str) -> str:
 
 def _tag(instances: Sequence[StoredInstance], base: str) -> str:
     """What the metadata is made of: objects, and the addresses of their values."""
-    digest = blake2b(f"{_EDITION} {base}\n".encode(), digest_size=16)
+    digest = blake2b(f"{EDITION} {base}\n".encode(), digest_size=16)
     for instance in instances:
         digest.update(f"{instance.object_key} {instance.series_instance_uid}\n".encode())
     return digest.hexdigest()

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
 from isocenter.doors.http.proxies import Network
+from isocenter.features.archive.derived import SETTLED_S
 from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.ingest import Ingest
-from isocenter.features.archive.thumbnails import SETTLED_S, Thumbnails
+from isocenter.features.archive.series_metadata import SeriesMetadata
+from isocenter.features.archive.thumbnails import Thumbnails
 from isocenter.kit.clock import Clock, SystemClock
 from isocenter.platform.db.interface import Database
 from isocenter.platform.security import NoRecorder, Recorder
@@ -61,6 +63,7 @@ class HttpServices:
     workers: WorkerPool = field(default_factory=lambda: WorkerPool(2))
     images: Images | None = None
     thumbnails: Thumbnails | None = None
+    series_metadata: SeriesMetadata | None = None
 
     def images_or_new(self) -> Images:
         """Those that are handed in, else some of our own over the same store and workers."""
@@ -70,4 +73,10 @@ class HttpServices:
         """Those that are handed in, else some of our own over the same store."""
         return self.thumbnails or Thumbnails(
             self.database, self.store, images, self.clock, settled_s=SETTLED_S
+        )
+
+    def series_metadata_or_new(self) -> SeriesMetadata:
+        """As that handed in, else some of our own over the same store."""
+        return self.series_metadata or SeriesMetadata(
+            self.database, self.store, self.clock, settled_s=SETTLED_S
         )

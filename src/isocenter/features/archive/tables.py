@@ -254,16 +254,17 @@ change_feed = sa.Table(
     sqlite_with_rowid=False,  # one tree instead of a table and its index
 )
 
-series_thumbnail = sa.Table(  # a small picture of a series, kept until another instance stands for it
-    "series_thumbnail",
+series_derived = sa.Table(  # what is made of a series, kept until it changes (``derived.py``)
+    "series_derived",
     metadata,
     primary_key(),
     organization(),
     sa.Column("series_pk", BigInt, sa.ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("kind", Text, nullable=False),
     sa.Column("made_of", Text, nullable=False),
     sa.Column("object_key", Text, nullable=False),
     instant("made_at_us"),
-    sa.UniqueConstraint("organization_id", "series_pk"),
+    sa.UniqueConstraint("organization_id", "series_pk", "kind"),
     sa.Index(None, "series_pk"),
     sa.Index(None, "object_key"),
 )

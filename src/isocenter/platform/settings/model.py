@@ -311,7 +311,9 @@ class Settings(BaseModel):
     )
 
     thumbnail_after_s: Seconds = setting(
-        60.0, HOUSEKEEPING, "Seconds without a change after which a series gets its thumbnail"
+        60.0,
+        HOUSEKEEPING,
+        "Seconds without a change after which a series gets its thumbnail and its metadata",
     )
     sweep_interval_s: Seconds = setting(
         3600.0, HOUSEKEEPING, "Seconds between two rounds of retention and of the sweep for orphaned objects"

@@ -349,31 +349,35 @@ def upgrade() -> None:
     for level in ("patient", "study", "series", "instance"):
         _create_values(level)
     op.create_table(
-        "series_thumbnail",
+        "series_derived",
         sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
         sa.Column("organization_id", BigInt, nullable=False),
         sa.Column("series_pk", BigInt, nullable=False),
+        sa.Column("kind", Text, nullable=False),
         sa.Column("made_of", Text, nullable=False),
         sa.Column("object_key", Text, nullable=False),
         sa.Column("made_at_us", BigInt, nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"],
             ["organization.id"],
-            name=op.f("fk_series_thumbnail_organization_id_organization"),
+            name=op.f("fk_series_derived_organization_id_organization"),
         ),
         sa.ForeignKeyConstraint(
             ["series_pk"],
             ["series.id"],
-            name=op.f("fk_series_thumbnail_series_pk_series"),
+            name=op.f("fk_series_derived_series_pk_series"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_series_thumbnail")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_series_derived")),
         sa.UniqueConstraint(
-            "organization_id", "series_pk", name=op.f("uq_series_thumbnail_organization_id_series_pk")
+            "organization_id",
+            "series_pk",
+            "kind",
+            name=op.f("uq_series_derived_organization_id_series_pk_kind"),
         ),
     )
-    op.create_index(op.f("ix_series_thumbnail_series_pk"), "series_thumbnail", ["series_pk"], unique=False)
-    op.create_index(op.f("ix_series_thumbnail_object_key"), "series_thumbnail", ["object_key"], unique=False)
+    op.create_index(op.f("ix_series_derived_series_pk"), "series_derived", ["series_pk"], unique=False)
+    op.create_index(op.f("ix_series_derived_object_key"), "series_derived", ["object_key"], unique=False)
     op.create_table(
         "feed_cursor",
         sa.Column("organization_id", BigInt, nullable=False),
