@@ -185,7 +185,7 @@ async def test_a_user_identity_gets_its_response_and_roles_are_settled(door: Scp
         )
 
     items = (identity, extended, build_role(CT, scu_role=True, scp_role=True))
-    assert await associated(door, negotiated, items=items) == (b"", {STUDY_ROOT_FIND: b"\1\1\0"}, True, 0)
+    assert await associated(door, negotiated, items=items) == (b"", {STUDY_ROOT_FIND: b"\1\1\1"}, True, 0)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # some of the files are broken on purpose
