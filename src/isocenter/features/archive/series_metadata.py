@@ -217,5 +217,3 @@ async def _inflated(content: bytes) -> AsyncIterator[bytes]:
             if piece:
                 yield piece
             await asyncio.sleep(0)
-    if rest := inflater.flush():
-        yield rest
