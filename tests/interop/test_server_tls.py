@@ -115,7 +115,7 @@ def test_a_title_bound_to_a_certificate(server: Isocenter, certificates: Path, d
     told = orjson.loads(server.run("ae", "list", "--json").stdout)
     assert [(one["host"], one["services"]) for one in told["ae_titles"]] == [
         ("", ["store"]),
-        ("127.0.0.1", ["store", "find", "move", "get", "commit"]),
+        ("127.0.0.1", ["store", "find", "move", "get", "commit", "worklist"]),
     ]
     assert told["refused"] == []
     unknown = server.run("ae", "list", "--org", "nowhere")
