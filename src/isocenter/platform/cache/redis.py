@@ -41,7 +41,10 @@ def open_redis(url: str, clock: Clock, *, call_s: float = CALL_S) -> RedisLink:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS_MAX,
-            timeout=call_s,
+            timeout=None,  # it would run out together with ours
+            # The driver can lose a cancellation while it waits for a connection; its own limit is 10 s.
+            socket_timeout=call_s,
+            socket_connect_timeout=call_s,
             protocol=2,  # Redis 5 and whatever is compatible speaks it too
             retry=Retry(NoBackoff(), 1),  # a kept connection may have ended unseen
             decode_responses=True,
