@@ -18,7 +18,7 @@ from isocenter.features.archive.patients import (
     is_upgrade,
     known_patient,
     lock_patient,
-    objection,
+    row_to_fill,
     still_there,
 )
 from isocenter.platform.db import Work
@@ -83,7 +83,7 @@ class Places:
         )
         for row in rows:
             study_uid = row["study_instance_uid"]
-            self._studies[study_uid] = _KnownStudy(row["study_pk"], known_patient(row, "patient_pk"))
+            self._studies[study_uid] = _KnownStudy(row["study_pk"], known_patient(row))
             if row["series_pk"] is not None:
                 self._places[study_uid, row["series_instance_uid"]] = Place(
                     row["study_pk"], row["series_pk"], row["merged_digest"], set(row["sop_classes"].split())
@@ -133,25 +133,26 @@ class Places:
                 return created
             known = created  # somebody else made it meanwhile
         row, known.patient = yield from lock_patient(self._organization_id, known.patient)
-        problem = objection(entry, known.patient)
-        if problem is not None:
-            return problem
+        to_fill = yield from row_to_fill(self._organization_id, known.patient, row, entry)
+        if isinstance(to_fill, Problem):
+            return to_fill
         if is_upgrade(entry, known.patient):
             yield from self._move_to_real_patient(entry, known)
         else:
-            yield from fill_patient(self._organization_id, row, entry, self._now_us, self._value_rows)
+            yield from fill_patient(self._organization_id, to_fill, entry, self._now_us, self._value_rows)
         yield from self._fill_study(entry)
         return known.pk
 
     def _create_study(self, entry: Entry) -> Work[int | _KnownStudy]:
         """The new study's row, or the one that a concurrent writer was faster to make."""
-        patient_pk = yield from find_or_create_patient(
+        patient = yield from find_or_create_patient(
             self._organization_id, entry, self._now_us, self._value_rows
         )
         level = entry.levels.study
         inserted = yield queries.INSERT_STUDY(
             organization_id=self._organization_id,
-            patient_pk=patient_pk,
+            patient_pk=patient.pk,
+            told_patient_pk=patient.told_pk,
             study_instance_uid=entry.study_instance_uid,
             **{name: level.columns[name] for name in _STUDY_COLUMNS},
             fragments=level.text,
@@ -164,23 +165,27 @@ class Places:
         )
         study_pk: int = still_there(rows)["id"]
         owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=study_pk)
-        known = _KnownStudy(study_pk, known_patient(still_there(owners), "id"))
+        known = _KnownStudy(study_pk, known_patient(still_there(owners)))
         self._studies[entry.study_instance_uid] = known
-        if known.patient.pk == patient_pk:
+        if known.patient.pk == patient.pk:
             return study_pk
-        yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=patient_pk)
+        yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=patient.pk)
         return known
 
     def _move_to_real_patient(self, entry: Entry, known: _KnownStudy) -> Work[None]:
-        patient_pk = yield from find_or_create_patient(
+        patient = yield from find_or_create_patient(
             self._organization_id, entry, self._now_us, self._value_rows
         )
         yield queries.MOVE_STUDY(
-            organization_id=self._organization_id, id=known.pk, patient_pk=patient_pk, now_us=self._now_us
+            organization_id=self._organization_id,
+            id=known.pk,
+            patient_pk=patient.pk,
+            told_patient_pk=patient.told_pk,
+            now_us=self._now_us,
         )
         yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=self._organization_id, id=known.patient.pk)
         owners = yield queries.FIND_STUDY_PATIENT(organization_id=self._organization_id, id=known.pk)
-        known.patient = known_patient(still_there(owners), "id")
+        known.patient = known_patient(still_there(owners))
 
     def _fill_study(self, entry: Entry) -> Work[None]:
         rows = yield queries.LOCK_STUDY(

@@ -84,8 +84,8 @@ LOCK_ENTITIES = Sql(
 
 FIND_PLACES = Sql("""
     SELECT study.study_instance_uid, series.series_instance_uid, series.id AS series_pk,
-           study.id AS study_pk, study.patient_pk, series.merged_digest, series.sop_classes,
-           patient.patient_id, patient.issuer, patient.generated, patient.name_key
+           study.id AS study_pk, study.patient_pk, study.told_patient_pk, series.merged_digest,
+           series.sop_classes, patient.patient_id, patient.issuer, patient.generated, patient.name_key
     FROM study
     JOIN patient ON patient.id = study.patient_pk
     LEFT JOIN series ON series.study_pk = study.id AND series.series_instance_uid IN :series_uids
@@ -102,7 +102,7 @@ INSERT_PATIENT = Sql("""
 """)
 
 LOCK_PATIENT = Sql("""
-    SELECT id, name_key, birth_date, sex, fragments FROM patient
+    SELECT id, survivor_pk, name_key, birth_date, sex, fragments FROM patient
     WHERE organization_id = :organization_id AND issuer = :issuer AND patient_id = :patient_id
     FOR UPDATE
 """)
@@ -113,6 +113,14 @@ LOCK_PATIENT_BY_PK = Sql("""
     FOR UPDATE
 """)
 
+LOCK_MERGED = Sql("""
+    SELECT id, name_key, birth_date, sex, fragments FROM patient
+    WHERE organization_id = :organization_id AND survivor_pk = :survivor_pk AND patient_id = :patient_id
+      AND (issuer = :issuer OR issuer = '' OR :issuer = '')
+    ORDER BY id LIMIT 1 FOR UPDATE
+""")
+"""A patient who was merged into the survivor, by an ID that objects still name."""
+
 FILL_PATIENT = Sql("""
     UPDATE patient SET name_key = :name_key, birth_date = :birth_date, sex = :sex, fragments = :fragments,
         updated_at_us = :now_us
@@ -120,22 +128,26 @@ FILL_PATIENT = Sql("""
 """)
 
 NOTE_PATIENT_CONFLICT = Sql("""
-    INSERT INTO patient_conflict (organization_id, patient_pk, tag, kept, other, sop_instance_uid, seen_at_us)
-    VALUES (:organization_id, :patient_pk, :tag, :kept, :other, :sop_instance_uid, :now_us)
+    INSERT INTO patient_conflict (organization_id, public_id, patient_pk, tag, kept, other, sop_instance_uid,
+        seen_at_us)
+    VALUES (:organization_id, :public_id, :patient_pk, :tag, :kept, :other, :sop_instance_uid, :now_us)
     ON CONFLICT (organization_id, patient_pk, tag, other) DO NOTHING
 """)
 
 REMOVE_PATIENT_WITHOUT_STUDY = Sql("""
-    DELETE FROM patient WHERE organization_id = :organization_id AND id = :id
+    DELETE FROM patient WHERE organization_id = :organization_id AND id = :id AND survivor_pk IS NULL
       AND NOT EXISTS (SELECT 1 FROM study WHERE study.patient_pk = patient.id)
+      AND NOT EXISTS (SELECT 1 FROM patient AS merged WHERE merged.survivor_pk = patient.id)
 """)
+"""What a person said of merges stays, also while nothing is left of whom it is about."""
 
 INSERT_STUDY = Sql("""
-    INSERT INTO study (organization_id, patient_pk, study_instance_uid, study_date, study_time,
-        accession_number, study_id, description_key, referring_physician_key, timezone, fragments,
+    INSERT INTO study (organization_id, patient_pk, told_patient_pk, study_instance_uid, study_date,
+        study_time, accession_number, study_id, description_key, referring_physician_key, timezone, fragments,
         created_at_us, updated_at_us)
-    VALUES (:organization_id, :patient_pk, :study_instance_uid, :study_date, :study_time, :accession_number,
-        :study_id, :description_key, :referring_physician_key, :timezone, :fragments, :now_us, :now_us)
+    VALUES (:organization_id, :patient_pk, :told_patient_pk, :study_instance_uid, :study_date, :study_time,
+        :accession_number, :study_id, :description_key, :referring_physician_key, :timezone, :fragments,
+        :now_us, :now_us)
     ON CONFLICT (organization_id, study_instance_uid) DO NOTHING
     RETURNING id
 """)
@@ -158,12 +170,13 @@ FILL_STUDY = Sql("""
 """)
 
 MOVE_STUDY = Sql("""
-    UPDATE study SET patient_pk = :patient_pk, updated_at_us = :now_us
+    UPDATE study SET patient_pk = :patient_pk, told_patient_pk = :told_patient_pk, updated_at_us = :now_us
     WHERE organization_id = :organization_id AND id = :id
 """)
 
 FIND_STUDY_PATIENT = Sql("""
-    SELECT patient.id, patient.patient_id, patient.issuer, patient.generated, patient.name_key
+    SELECT patient.id AS patient_pk, study.told_patient_pk, patient.patient_id, patient.issuer,
+           patient.generated, patient.name_key
     FROM study JOIN patient ON patient.id = study.patient_pk
     WHERE study.organization_id = :organization_id AND study.id = :id
 """)

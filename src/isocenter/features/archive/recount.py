@@ -65,14 +65,17 @@ REMOVE_STUDIES = Sql("""
 
 REMOVE_PATIENTS_WITHOUT_STUDY = Sql("""
     DELETE FROM patient WHERE organization_id = :organization_id AND id IN :patient_pks
+      AND survivor_pk IS NULL
       AND NOT EXISTS (SELECT 1 FROM study WHERE study.patient_pk = patient.id)
+      AND NOT EXISTS (SELECT 1 FROM patient AS merged WHERE merged.survivor_pk = patient.id)
 """)
 
 
 def recount_series(organization_id: int, series_pks: Sequence[int], now_us: int) -> Work[None]:
     """Set the counters of these series and their studies right; drop those that hold nothing any more.
 
-    A patient goes with the last study: nothing but what its objects told is known of it.
+    A patient goes with the last study: nothing but what its objects told is known of it. Who was merged, or
+    is who is left of a merge, stays: a person said so.
     """
     scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
     rows = yield FIND_STUDIES_OF_SERIES(**scope)

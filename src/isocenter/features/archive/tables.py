@@ -45,9 +45,17 @@ patient = sa.Table(
     text("birth_date"),
     text("sex"),
     text("fragments"),
+    sa.Column("corrected", Flag, nullable=False, server_default="0"),  # a person set demographics here
+    # Merged (``patients.py``): into whom, and who is left when merges follow one another. NULL: nobody else.
+    sa.Column("merged_into_pk", BigInt, sa.ForeignKey("patient.id")),
+    sa.Column("survivor_pk", BigInt, sa.ForeignKey("patient.id")),
+    sa.Column("merged_at_us", BigInt),
+    text("merged_by"),
+    text("merge_reason"),
     instant("created_at_us"),
     instant("updated_at_us"),
     sa.UniqueConstraint("organization_id", "issuer", "patient_id"),
+    sa.Index(None, "organization_id", "survivor_pk"),
     sa.Index(None, "organization_id", "patient_id"),
     sa.Index(None, "organization_id", "name_key"),
     sa.Index(None, "organization_id", "birth_date"),
@@ -58,13 +66,31 @@ patient_conflict = sa.Table(
     metadata,
     primary_key(),
     organization(),
+    sa.Column("public_id", Text, nullable=False),  # random: a number would count all organisations' conflicts
     sa.Column("patient_pk", BigInt, sa.ForeignKey("patient.id", ondelete="CASCADE"), nullable=False),
     sa.Column("tag", Text, nullable=False),
     text("kept"),
     text("other"),
     text("sop_instance_uid"),
     instant("seen_at_us"),
+    sa.Column("state", Text, nullable=False, server_default="open"),  # open | kept | taken
+    sa.Column("settled_at_us", BigInt),
+    text("settled_by"),
+    text("settled_note"),
     sa.UniqueConstraint("organization_id", "patient_pk", "tag", "other"),
+    sa.UniqueConstraint("public_id"),
+    sa.Index(None, "organization_id", "state", "id"),
+)
+
+patient_link = sa.Table(  # the same person under two identities that both stay; the smaller row number first
+    "patient_link",
+    metadata,
+    organization(),
+    sa.Column("patient_pk", BigInt, sa.ForeignKey("patient.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("other_pk", BigInt, sa.ForeignKey("patient.id", ondelete="CASCADE"), primary_key=True),
+    instant("linked_at_us"),
+    text("linked_by"),
+    sa.Index(None, "organization_id", "other_pk"),
 )
 
 study = sa.Table(
@@ -73,6 +99,8 @@ study = sa.Table(
     primary_key(),
     organization(),
     sa.Column("patient_pk", BigInt, sa.ForeignKey("patient.id"), nullable=False),
+    # Whom its objects name; where that patient was merged, ``patient_pk`` is who is left.
+    sa.Column("told_patient_pk", BigInt, sa.ForeignKey("patient.id"), nullable=False),
     sa.Column("study_instance_uid", Text, nullable=False),
     text("study_date"),
     text("study_time"),
@@ -89,6 +117,7 @@ study = sa.Table(
     instant("updated_at_us"),
     sa.UniqueConstraint("organization_id", "study_instance_uid"),
     sa.Index(None, "organization_id", "patient_pk"),
+    sa.Index(None, "organization_id", "told_patient_pk"),
     sa.Index(None, "organization_id", "study_date"),
     sa.Index(None, "organization_id", "accession_number"),
     sa.Index(None, "organization_id", "created_at_us"),
@@ -227,6 +256,48 @@ quarantine = sa.Table(
     ),
     sa.UniqueConstraint("public_id"),
     sa.Index(None, "object_key"),
+)
+
+deletion = sa.Table(  # what somebody deleted, until its grace is over (``deletions.py``)
+    "deletion",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("public_id", Text, nullable=False),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    text("sop_instance_uid"),
+    text("reason"),
+    text("deleted_by"),
+    count("objects"),
+    count("bytes"),
+    instant("deleted_at_us"),
+    instant("purge_at_us"),
+    sa.Column("state", Text, nullable=False, server_default="waiting"),  # waiting | restored | purged
+    sa.Column("settled_at_us", BigInt),
+    text("settled_by"),
+    sa.UniqueConstraint("public_id"),
+    sa.Index(None, "organization_id", "state", "id"),
+    sa.Index(None, "state", "purge_at_us"),
+)
+
+deleted_object = sa.Table(  # of a deletion that waits: all that the index knew of it is in ``instance``
+    "deleted_object",
+    metadata,
+    primary_key(),
+    organization(),
+    sa.Column("deletion_pk", BigInt, sa.ForeignKey("deletion.id", ondelete="CASCADE"), nullable=False),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    text("sop_instance_uid"),
+    sa.Column("object_key", Text, nullable=False),
+    sa.Column("size", BigInt, nullable=False),
+    sa.Column("header_size", BigInt, nullable=False),
+    sa.Column("sha256", Text, nullable=False),
+    sa.Column("version", BigInt, nullable=False),
+    sa.Column("instance", Text, nullable=False, server_default="{}"),
+    sa.Index(None, "deletion_pk"),
+    sa.Index(None, "organization_id", "object_key"),
 )
 
 archive_total = sa.Table(

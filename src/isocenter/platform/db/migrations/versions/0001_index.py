@@ -77,11 +77,21 @@ def upgrade() -> None:
         sa.Column("birth_date", Text, server_default="", nullable=False),
         sa.Column("sex", Text, server_default="", nullable=False),
         sa.Column("fragments", Text, server_default="", nullable=False),
+        sa.Column("corrected", Flag, server_default="0", nullable=False),
+        sa.Column("merged_into_pk", BigInt, nullable=True),
+        sa.Column("survivor_pk", BigInt, nullable=True),
+        sa.Column("merged_at_us", BigInt, nullable=True),
+        sa.Column("merged_by", Text, server_default="", nullable=False),
+        sa.Column("merge_reason", Text, server_default="", nullable=False),
         sa.Column("created_at_us", BigInt, nullable=False),
         sa.Column("updated_at_us", BigInt, nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organization.id"], name=op.f("fk_patient_organization_id_organization")
         ),
+        sa.ForeignKeyConstraint(
+            ["merged_into_pk"], ["patient.id"], name=op.f("fk_patient_merged_into_pk_patient")
+        ),
+        sa.ForeignKeyConstraint(["survivor_pk"], ["patient.id"], name=op.f("fk_patient_survivor_pk_patient")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_patient")),
         sa.UniqueConstraint(
             "organization_id",
@@ -103,6 +113,12 @@ def upgrade() -> None:
         op.f("ix_patient_organization_id_patient_id"),
         "patient",
         ["organization_id", "patient_id"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_patient_organization_id_survivor_pk"),
+        "patient",
+        ["organization_id", "survivor_pk"],
         unique=False,
     )
     op.create_table(
@@ -177,12 +193,17 @@ def upgrade() -> None:
         "patient_conflict",
         sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
         sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("public_id", Text, nullable=False),
         sa.Column("patient_pk", BigInt, nullable=False),
         sa.Column("tag", Text, nullable=False),
         sa.Column("kept", Text, server_default="", nullable=False),
         sa.Column("other", Text, server_default="", nullable=False),
         sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
         sa.Column("seen_at_us", BigInt, nullable=False),
+        sa.Column("state", Text, server_default="open", nullable=False),
+        sa.Column("settled_at_us", BigInt, nullable=True),
+        sa.Column("settled_by", Text, server_default="", nullable=False),
+        sa.Column("settled_note", Text, server_default="", nullable=False),
         sa.ForeignKeyConstraint(
             ["organization_id"],
             ["organization.id"],
@@ -202,12 +223,113 @@ def upgrade() -> None:
             "other",
             name=op.f("uq_patient_conflict_organization_id_patient_pk_tag_other"),
         ),
+        sa.UniqueConstraint("public_id", name=op.f("uq_patient_conflict_public_id")),
+    )
+    op.create_index(
+        op.f("ix_patient_conflict_organization_id_state_id"),
+        "patient_conflict",
+        ["organization_id", "state", "id"],
+        unique=False,
+    )
+    op.create_table(
+        "patient_link",
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("patient_pk", BigInt, autoincrement=False, nullable=False),
+        sa.Column("other_pk", BigInt, autoincrement=False, nullable=False),
+        sa.Column("linked_at_us", BigInt, nullable=False),
+        sa.Column("linked_by", Text, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_patient_link_organization_id_organization"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["patient_pk"],
+            ["patient.id"],
+            name=op.f("fk_patient_link_patient_pk_patient"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["other_pk"], ["patient.id"], name=op.f("fk_patient_link_other_pk_patient"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("patient_pk", "other_pk", name=op.f("pk_patient_link")),
+    )
+    op.create_index(
+        op.f("ix_patient_link_organization_id_other_pk"),
+        "patient_link",
+        ["organization_id", "other_pk"],
+        unique=False,
+    )
+    op.create_table(
+        "deletion",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("public_id", Text, nullable=False),
+        sa.Column("study_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("series_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("reason", Text, server_default="", nullable=False),
+        sa.Column("deleted_by", Text, server_default="", nullable=False),
+        sa.Column("objects", BigInt, server_default="0", nullable=False),
+        sa.Column("bytes", BigInt, server_default="0", nullable=False),
+        sa.Column("deleted_at_us", BigInt, nullable=False),
+        sa.Column("purge_at_us", BigInt, nullable=False),
+        sa.Column("state", Text, server_default="waiting", nullable=False),
+        sa.Column("settled_at_us", BigInt, nullable=True),
+        sa.Column("settled_by", Text, server_default="", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"], ["organization.id"], name=op.f("fk_deletion_organization_id_organization")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deletion")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_deletion_public_id")),
+    )
+    op.create_index(
+        op.f("ix_deletion_organization_id_state_id"),
+        "deletion",
+        ["organization_id", "state", "id"],
+        unique=False,
+    )
+    op.create_index(op.f("ix_deletion_state_purge_at_us"), "deletion", ["state", "purge_at_us"], unique=False)
+    op.create_table(
+        "deleted_object",
+        sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
+        sa.Column("organization_id", BigInt, nullable=False),
+        sa.Column("deletion_pk", BigInt, nullable=False),
+        sa.Column("study_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("series_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
+        sa.Column("object_key", Text, nullable=False),
+        sa.Column("size", BigInt, nullable=False),
+        sa.Column("header_size", BigInt, nullable=False),
+        sa.Column("sha256", Text, nullable=False),
+        sa.Column("version", BigInt, nullable=False),
+        sa.Column("instance", Text, server_default="{}", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organization.id"],
+            name=op.f("fk_deleted_object_organization_id_organization"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["deletion_pk"],
+            ["deletion.id"],
+            name=op.f("fk_deleted_object_deletion_pk_deletion"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deleted_object")),
+    )
+    op.create_index(op.f("ix_deleted_object_deletion_pk"), "deleted_object", ["deletion_pk"], unique=False)
+    op.create_index(
+        op.f("ix_deleted_object_organization_id_object_key"),
+        "deleted_object",
+        ["organization_id", "object_key"],
+        unique=False,
     )
     op.create_table(
         "study",
         sa.Column("id", BigInt, sa.Identity(always=False), nullable=False),
         sa.Column("organization_id", BigInt, nullable=False),
         sa.Column("patient_pk", BigInt, nullable=False),
+        sa.Column("told_patient_pk", BigInt, nullable=False),
         sa.Column("study_instance_uid", Text, nullable=False),
         sa.Column("study_date", Text, server_default="", nullable=False),
         sa.Column("study_time", Text, server_default="", nullable=False),
@@ -226,6 +348,9 @@ def upgrade() -> None:
             ["organization_id"], ["organization.id"], name=op.f("fk_study_organization_id_organization")
         ),
         sa.ForeignKeyConstraint(["patient_pk"], ["patient.id"], name=op.f("fk_study_patient_pk_patient")),
+        sa.ForeignKeyConstraint(
+            ["told_patient_pk"], ["patient.id"], name=op.f("fk_study_told_patient_pk_patient")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_study")),
         sa.UniqueConstraint(
             "organization_id", "study_instance_uid", name=op.f("uq_study_organization_id_study_instance_uid")
@@ -248,6 +373,12 @@ def upgrade() -> None:
     )
     op.create_index(
         op.f("ix_study_organization_id_study_date"), "study", ["organization_id", "study_date"], unique=False
+    )
+    op.create_index(
+        op.f("ix_study_organization_id_told_patient_pk"),
+        "study",
+        ["organization_id", "told_patient_pk"],
+        unique=False,
     )
     op.create_table(
         "series",
