@@ -347,6 +347,16 @@ async def _usage_problems(archive: TestArchive) -> Sequence[str]:
 
 _COUNTERS = (
     (
+        "SELECT study.id, patient_pk FROM study JOIN patient told ON told.id = study.told_patient_pk "
+        "WHERE patient_pk <> coalesce(told.survivor_pk, told.id)",
+        "study of another patient than whom its objects name",
+    ),
+    (
+        "SELECT patient.id FROM patient JOIN patient AS next ON next.id = patient.merged_into_pk "
+        "WHERE patient.survivor_pk <> coalesce(next.survivor_pk, next.id)",
+        "merged patient follows another survivor",
+    ),
+    (
         "SELECT id, instance_count FROM series WHERE instance_count <> (SELECT count(*) FROM instance "
         "WHERE instance.series_pk = series.id AND current = 1)",
         "series counts wrongly",
@@ -367,7 +377,9 @@ _COUNTERS = (
     ),
     ("SELECT id FROM study WHERE NOT EXISTS (SELECT 1 FROM series WHERE study_pk = study.id)", "empty study"),
     (
-        "SELECT id FROM patient WHERE NOT EXISTS (SELECT 1 FROM study WHERE patient_pk = patient.id)",
+        "SELECT id FROM patient WHERE NOT EXISTS (SELECT 1 FROM study WHERE patient_pk = patient.id) "
+        "AND survivor_pk IS NULL AND NOT EXISTS "
+        "(SELECT 1 FROM patient merged WHERE merged.survivor_pk = patient.id)",
         "patient without study",
     ),
     (

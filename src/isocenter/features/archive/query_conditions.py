@@ -6,6 +6,7 @@ too (``>= 'doe' AND < 'doe\\U0010FFFF'``), which an index answers on both databa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import orjson
@@ -102,6 +103,23 @@ def condition(  # noqa: PLR0911 - one line for each kind of key
             return (_name_like if folding is Folding.NAME else _like)(column, key, params)
         case SingleValue():
             return _equals(column, folding, key.text, params)
+
+
+def identity_condition(asked: Mapping[str, MatchingKey], params: Parameters, *, leads: bool) -> str:
+    """Patient ID and issuer, by column: the patient's own, or those of one who was merged into it (ADR 0021).
+
+    Where it ``leads``, patients are looked up by it; else it is looked at for each.
+    """
+    texts = {
+        alias: " AND ".join(
+            condition(f"{alias}.{column}", Folding.NONE, key, params) for column, key in asked.items()
+        )
+        for alias in (("o",) if leads else ("p", "o"))
+    }
+    of_organization = f"FROM patient o WHERE o.organization_id = :organization_id AND {texts['o']}"
+    if leads:
+        return f"p.id IN (SELECT coalesce(o.survivor_pk, o.id) {of_organization})"
+    return f"({texts['p']} OR EXISTS (SELECT 1 {of_organization} AND o.survivor_pk = p.id))"
 
 
 def empty_condition(column: str, folding: Folding) -> str:

@@ -21,6 +21,7 @@ from isocenter.features.archive.query_conditions import (
     condition,
     empty_condition,
     fragment_condition,
+    identity_condition,
     matching_key,
     time_bounds,
 )
@@ -69,6 +70,7 @@ _SELECTIVITY = {
     0x00100030: 7,  # Patient's Birth Date
     0x00080020: 9,  # Study Date
 }
+_PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 _OF_ITEMS, _OF_NAMES, _COMBINED = 5, 8, 8
 _NOT_SELECTIVE = 100
 
@@ -103,6 +105,7 @@ class _Reading:
     def read(self) -> Conditions:
         keys = self._keys()
         self._dates_and_times(keys)
+        self._identity(keys)
         for tag, key in keys.items():
             self._attribute(ATTRIBUTES[tag], key)
         if self._query.item_matches:
@@ -156,6 +159,26 @@ class _Reading:
                 self._found.add(one, Level.STUDY)
         elif text:
             self._found.unsupported += (tag,)
+
+    def _identity(self, keys: dict[int, Key]) -> None:
+        """Add what is asked of Patient ID and issuer, which old ones answer too; both are thereby done."""
+        asked = {
+            str(ATTRIBUTES[tag].column): key
+            for tag in (_PATIENT_ID, _ISSUER)
+            if not isinstance(key := keys.get(tag, "empty"), str | Universal)
+        }
+        if not asked:
+            return
+        by_id = keys.get(_PATIENT_ID)
+        if by_id is None or by_id == "empty":
+            rank = _NOT_SELECTIVE
+        else:
+            rank = _selectivity(by_id, _SELECTIVITY[_PATIENT_ID])
+        params = self._found.params
+        self._candidate(rank, Level.PATIENT, lambda leads: identity_condition(asked, params, leads=leads))
+        for tag in (_PATIENT_ID, _ISSUER):
+            if ATTRIBUTES[tag].column in asked:
+                del keys[tag]
 
     # --- dates and times ---------------------------------------------------------------------------------
 

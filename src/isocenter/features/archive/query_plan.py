@@ -106,4 +106,7 @@ def _joined(start: int, stop: int, first: int, first_by_row: bool) -> str:
     where += _JOINS[start : stop - 1]
     if LEVELS[stop - 1] is Level.INSTANCE:
         where.append("i.current = 1")
+    if LEVELS[stop - 1] is Level.PATIENT:  # not one that was merged, or of whom only a merge is left
+        where.append("EXISTS (SELECT 1 FROM study x WHERE x.organization_id = :organization_id")
+        where.append("x.patient_pk = p.id)")
     return f"FROM {tables} WHERE {' AND '.join(where)}"

@@ -17,8 +17,10 @@ _SELECT = """
            i.pixel_offset, i.pixel_length, '' AS frame_offsets
 """
 _CONDITIONS = {
-    "patient_id": "p.patient_id = :patient_id",
-    "issuer": "p.issuer = :issuer",
+    "patient_id": "p.id IN (SELECT coalesce(o.survivor_pk, o.id) FROM patient o"
+    " WHERE o.organization_id = :organization_id AND o.patient_id = :patient_id)",
+    "issuer": "EXISTS (SELECT 1 FROM patient o WHERE o.organization_id = :organization_id"
+    " AND o.issuer = :issuer AND (o.id = p.id OR o.survivor_pk = p.id))",
     "studies": "s.study_instance_uid IN :studies",
     "series": "e.series_instance_uid IN :series",
     "instances": "i.sop_instance_uid IN :instances",

@@ -1,0 +1,323 @@
+"""Merging patients, and its undo; another Patient ID for a patient (MISSION A1, ADR 0021).
+
+A merge says of one patient's row into whom it went. Whom a study's objects name never changes, and
+``study.patient_pk`` is always the survivor of that, so that an undo has nothing to remember: it is computed
+from what is there, with whatever came in since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from isocenter.dicom.json_model import text_fragment
+from isocenter.features.archive import changes, queries
+from isocenter.features.archive import queries_patients as statements
+from isocenter.features.archive.filing import stripes
+from isocenter.features.archive.merge import fragments_by_tag
+from isocenter.features.archive.patients import PATIENT_ID
+from isocenter.features.archive.usage import Growth
+from isocenter.kit.clock import Clock
+from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound
+from isocenter.platform.db import Database, Row, Work
+
+CHANGED = "patient-changed"
+"""What the change feed says of a study that has another patient now."""
+
+_ISSUER = 0x00100021
+_ID_LENGTH_MAX = 64  # LO (PS3.5 §6.2)
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """One Patient ID of one issuer; an issuer that nobody names is empty."""
+
+    patient_id: str
+    issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The studies that have another patient now."""
+
+    studies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Who said so, why and when."""
+
+    by: str
+    reason: str
+    now_us: int
+
+
+class _Outrun(Exception):
+    """Something came that was not locked: look again."""
+
+
+class PatientMerges:
+    """Of all organisations; each call is one transaction, and takes turns with whoever files objects."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def merge(
+        self,
+        organization_id: int,
+        source: PatientIdentity,
+        target: PatientIdentity,
+        *,
+        by: str = "",
+        reason: str = "",
+    ) -> Moved:
+        """From now on ``source`` is ``target``: its studies, and whatever will be sent of it.
+
+        Raises NotFound where one of them does not exist, InvalidInput where they are the same, Conflict where
+        one was merged already or the target's ID was made up here.
+        """
+        if source == target:
+            raise InvalidInput("A patient cannot be merged into itself.", code="same-patient")
+        said = _Said(by, reason, self._now_us())
+        work = partial(_merge, organization_id, source, target, said)
+        return await self._in_turn(organization_id, (source, target), work)
+
+    async def unmerge(self, organization_id: int, source: PatientIdentity) -> Moved:
+        """Undo the merge of ``source``: its studies, those that came since and those of whom had been merged
+        into it before are its own again. Raises NotFound, Conflict where it is not merged."""
+        work = partial(_unmerge, organization_id, source, self._now_us())
+        return await self._in_turn(organization_id, (source,), work)
+
+    async def change_id(
+        self,
+        organization_id: int,
+        patient: PatientIdentity,
+        to: PatientIdentity,
+        *,
+        by: str = "",
+        reason: str = "",
+    ) -> Moved:
+        """Give the patient another ID; the old one goes on resolving. `unmerge` of the old one undoes it.
+
+        Raises NotFound, InvalidInput for an ID that cannot be one, Conflict where it is somebody's.
+        """
+        _check(to)
+        said = _Said(by, reason, self._now_us())
+        work = partial(_change_id, organization_id, patient, to, said)
+        return await self._in_turn(organization_id, (patient, to), work)
+
+    async def _in_turn(
+        self,
+        organization_id: int,
+        about: Sequence[PatientIdentity],
+        work: Callable[[], Work[Moved]],
+    ) -> Moved:
+        """``work`` with everybody locked out who files objects of those patients.
+
+        What there is to lock is read before, and once more behind the locks: PostgreSQL's are taken in one
+        order by everybody, so none can be added later.
+        """
+        now_us = self._now_us()
+        for _ in range(_ATTEMPTS):
+            names = await self._database.read(_concerned, organization_id, about)
+            try:
+                return await self._database.write(_locked, organization_id, about, names, work, now_us)
+            except _Outrun:
+                continue
+        raise Busy("Objects of these patients keep coming in; try again.", retry_after_s=2)
+
+    def _now_us(self) -> int:
+        return int(self._clock.now().timestamp() * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Concerned:
+    patient_ids: frozenset[str]
+    studies: frozenset[str]
+
+    def __le__(self, other: _Concerned) -> bool:
+        return self.patient_ids <= other.patient_ids and self.studies <= other.studies
+
+
+def _locked(
+    organization_id: int,
+    about: Sequence[PatientIdentity],
+    names: _Concerned,
+    work: Callable[[], Work[Moved]],
+    now_us: int,
+) -> Work[Moved]:
+    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, names.studies, names.patient_ids))
+    found = yield from _concerned(organization_id, about)
+    if not found <= names:
+        raise _Outrun
+    moved = yield from work()
+    if moved.studies:
+        told = [changes.Told(CHANGED, study, "", "", {}) for study in moved.studies]
+        yield from changes.append(organization_id, told, Growth(), now_us)
+    return moved
+
+
+def _concerned(organization_id: int, about: Iterable[PatientIdentity]) -> Work[_Concerned]:
+    """The IDs of everybody who stands behind these patients, and the studies that may move."""
+    patient_ids = {one.patient_id for one in about}
+    studies: set[str] = set()
+    for one in about:
+        row = yield from _find(organization_id, one)
+        if row is None:
+            continue
+        survivor_pk = row["survivor_pk"] or row["id"]
+        for merged in (yield from _behind(organization_id, survivor_pk)):
+            patient_ids.add(merged["patient_id"])
+        for study in (
+            yield statements.FIND_STUDIES_OF_PATIENT(organization_id=organization_id, patient_pk=survivor_pk)
+        ):
+            studies.add(study["study_instance_uid"])
+        survivors = yield statements.FIND_PATIENT_BY_PK(organization_id=organization_id, id=survivor_pk)
+        patient_ids.update(survivor["patient_id"] for survivor in survivors)
+    return _Concerned(frozenset(patient_ids), frozenset(studies))
+
+
+def _merge(
+    organization_id: int,
+    source: PatientIdentity,
+    target: PatientIdentity,
+    said: _Said,
+) -> Work[Moved]:
+    gone = yield from _living(organization_id, source, "source")
+    left = yield from _living(organization_id, target, "target")
+    if left["generated"]:
+        raise Conflict(
+            "The target's Patient ID was made up here, since its objects tell none.",
+            code="patient-id-made-up",
+            remedy="Merge the other way round, or change its ID first.",
+        )
+    return (yield from _pass_over(organization_id, gone["id"], left["id"], said))
+
+
+def _pass_over(organization_id: int, gone: int, left: int, said: _Said) -> Work[Moved]:
+    yield statements.FOLLOW_SURVIVOR(organization_id=organization_id, survivor_pk=gone, into_pk=left)
+    yield statements.MERGE_PATIENT(
+        organization_id=organization_id,
+        id=gone,
+        into_pk=left,
+        merged_by=said.by,
+        reason=said.reason,
+        now_us=said.now_us,
+    )
+    rows = yield statements.MOVE_STUDIES(
+        organization_id=organization_id, patient_pk=gone, into_pk=left, now_us=said.now_us
+    )
+    return _moved(rows)
+
+
+def _unmerge(organization_id: int, source: PatientIdentity, now_us: int) -> Work[Moved]:
+    row = yield from _known(organization_id, source, "source")
+    if row["merged_into_pk"] is None:
+        raise Conflict("This patient is not merged into another one.", code="patient-not-merged")
+    pk, survivor_pk = row["id"], row["survivor_pk"]
+    own = [pk]  # and everybody who was merged into it
+    behind = yield from _behind(organization_id, survivor_pk)
+    while more := [one["id"] for one in behind if one["merged_into_pk"] in own and one["id"] not in own]:
+        own += more
+    yield statements.SET_SURVIVOR(organization_id=organization_id, ids=own, survivor_pk=pk)
+    yield statements.UNMERGE_PATIENT(organization_id=organization_id, id=pk, now_us=now_us)
+    rows = yield statements.GIVE_STUDIES_BACK(
+        organization_id=organization_id,
+        patient_pk=pk,
+        survivor_pk=survivor_pk,
+        told_pks=own,
+        now_us=now_us,
+    )
+    for left in (survivor_pk, pk):  # who was only made by a change of IDs, or has lost all studies since
+        yield queries.REMOVE_PATIENT_WITHOUT_STUDY(organization_id=organization_id, id=left)
+    return _moved(rows)
+
+
+def _change_id(
+    organization_id: int,
+    patient: PatientIdentity,
+    to: PatientIdentity,
+    said: _Said,
+) -> Work[Moved]:
+    row = yield from _living(organization_id, patient, "given")
+    [kept] = yield statements.FIND_FRAGMENTS(organization_id=organization_id, id=row["id"])
+    copies = yield statements.COPY_PATIENT(
+        organization_id=organization_id,
+        id=row["id"],
+        patient_id=to.patient_id,
+        issuer=to.issuer,
+        fragments=_with_identity(kept["fragments"], to),
+        now_us=said.now_us,
+    )
+    if not copies:
+        raise Conflict(
+            "Another patient has that ID.",
+            code="patient-id-taken",
+            remedy="If both are one person, merge the two.",
+        )
+    copy_pk = copies[0]["id"]
+    yield statements.COPY_PATIENT_VALUES(organization_id=organization_id, id=row["id"], copy_pk=copy_pk)
+    return (yield from _pass_over(organization_id, row["id"], copy_pk, said))
+
+
+def _with_identity(fragments: str, identity: PatientIdentity) -> str:
+    by_tag = fragments_by_tag(fragments)
+    by_tag[PATIENT_ID] = text_fragment(PATIENT_ID, "LO", [identity.patient_id])
+    by_tag.pop(_ISSUER, None)
+    if identity.issuer:
+        by_tag[_ISSUER] = text_fragment(_ISSUER, "LO", [identity.issuer])
+    return "\n".join(line for _, line in sorted(by_tag.items()))
+
+
+def _check(identity: PatientIdentity) -> None:
+    for name, value in (("Patient ID", identity.patient_id), ("Issuer of Patient ID", identity.issuer)):
+        if not _is_lo(value):
+            raise InvalidInput(
+                f"The {name} is longer than {_ID_LENGTH_MAX} characters, begins or ends with a blank, or has "
+                "a character that it must not have (PS3.5 §6.2).",
+                code="invalid-patient-id",
+            )
+    if not identity.patient_id:
+        raise InvalidInput("The Patient ID is empty.", code="invalid-patient-id")
+
+
+def _is_lo(value: str) -> bool:
+    return (
+        len(value) <= _ID_LENGTH_MAX and "\\" not in value and value.isprintable() and value == value.strip()
+    )
+
+
+def _living(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+    row = yield from _known(organization_id, identity, which)
+    if row["merged_into_pk"] is not None:
+        raise Conflict(
+            f"The {which} patient was merged into another patient already.",
+            code="patient-merged",
+            remedy="Name the patient that is left, or undo that merge first.",
+        )
+    return row
+
+
+def _known(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+    row = yield from _find(organization_id, identity)
+    if row is None:
+        raise NotFound(f"There is no such {which} patient here.", code="no-such-patient")
+    return row
+
+
+def _find(organization_id: int, identity: PatientIdentity) -> Work[Row | None]:
+    rows = yield statements.FIND_PATIENT(
+        organization_id=organization_id, issuer=identity.issuer, patient_id=identity.patient_id
+    )
+    return rows[0] if rows else None
+
+
+def _behind(organization_id: int, survivor_pk: int) -> Work[list[Row]]:
+    return (yield statements.FIND_MERGED_INTO(organization_id=organization_id, survivor_pk=survivor_pk))
+
+
+def _moved(rows: Iterable[Row]) -> Moved:
+    return Moved(tuple(sorted(row["study_instance_uid"] for row in rows)))
