@@ -85,7 +85,8 @@ def _insert(table: sa.Table, organization_id: int, made: dict[str, int]) -> Any:
             values[column.name] = organization_id
         elif column.foreign_keys:
             [key] = column.foreign_keys
-            values[column.name] = made[key.column.table.name]
+            if key.column.table is not table:  # a row's own kind: merged patients; there is none yet
+                values[column.name] = made[key.column.table.name]
         elif not (column.nullable or column.server_default or column.identity):
             number = isinstance(column.type, sa.Integer)
             values[column.name] = organization_id if number else f"of {organization_id}"
