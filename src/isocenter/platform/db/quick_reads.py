@@ -8,6 +8,7 @@ up the loop is given up and begun anew on a reader's thread: a unit of work may 
 from __future__ import annotations
 
 import asyncio
+import resource
 import sqlite3
 import threading
 import time
@@ -19,7 +20,7 @@ T = TypeVar("T")
 _AT_MOST_S = 0.001
 """Of the event loop's time: for one read, and for all of one task, until it makes way for others."""
 _STALLED_S = 0.020
-"""What took so long before it could be given up waited for the disk, as the next ones would."""
+"""What took so long before it could be given up, and read from the disk, waited for it; so would the next."""
 _PAUSE_S = 5.0
 _LOOK_EVERY_STEPS = 500
 """Steps of SQLite's virtual machine; some 20 µs."""
@@ -32,14 +33,20 @@ class NotQuick(Exception):
 class QuickReads:
     """On ``connection``, which must not wait for locks; for the first event loop that comes.
 
-    ``now_s``: seconds that never run backwards.
+    ``now_s``: seconds that never run backwards; ``disk_reads``: how many this thread has ever made.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, now_s: Callable[[], float] = time.monotonic
+        self,
+        connection: sqlite3.Connection,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+        disk_reads: Callable[[], int] = lambda: resource.getrusage(resource.RUSAGE_THREAD).ru_inblock,
     ) -> None:
         self._connection = connection
         self._now_s = now_s
+        self._disk_reads = disk_reads
+        self._disk_reads_known = 0
         self._thread: int | None = None
         self._end_s = 0.0
         self._pause_until_s = 0.0
@@ -60,7 +67,7 @@ class QuickReads:
         finally:
             taken_s = self._now_s() - begun_s
             self._taken_s += taken_s
-            if taken_s > _STALLED_S:
+            if taken_s > _STALLED_S and self._has_read_from_disk():
                 self._pause_until_s = begun_s + taken_s + _PAUSE_S
 
     def _is_of_our_loop(self) -> bool:
@@ -77,6 +84,11 @@ class QuickReads:
         is_another = task is not self._task
         self._task, self._taken_s = task, 0.0
         return is_another
+
+    def _has_read_from_disk(self) -> bool:
+        """Since the last time; otherwise it was the processor that others had."""
+        before, self._disk_reads_known = self._disk_reads_known, self._disk_reads()
+        return self._disk_reads_known > before
 
     def _is_over_time(self) -> bool:
         return self._now_s() > self._end_s
