@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,9 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def quick(machine: Machine) -> QuickReads:
-    return QuickReads(
-        sqlite3.connect(":memory:", isolation_level=None),
-        now_s=machine,
-        disk_reads=lambda: machine.disk_reads,
-    )
+def quick(machine: Machine) -> Iterator[QuickReads]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        yield QuickReads(connection, now_s=machine, disk_reads=lambda: machine.disk_reads)
 
 
 def count() -> Work[tuple[int, str]]:
@@ -94,13 +92,14 @@ async def test_a_unit_s_own_error_is_raised_and_ends_its_snapshot(database: Data
 
 
 async def test_a_lock_is_waited_for_elsewhere(tmp_path: Path) -> None:
-    writer = sqlite3.connect(tmp_path / "locked.db", isolation_level=None)
-    writer.execute("CREATE TABLE t (x)")
-    quick = QuickReads(sqlite3.connect(tmp_path / "locked.db", isolation_level=None, timeout=0))
-    writer.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(NotQuick):
-        quick.attempt(lambda connection: connection.execute("SELECT * FROM t").fetchall())
-    writer.close()
+    def connect() -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(tmp_path / "locked.db", isolation_level=None, timeout=0))
+
+    with connect() as writer, connect() as reader:
+        writer.execute("CREATE TABLE t (x)")
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(NotQuick):
+            QuickReads(reader).attempt(lambda connection: connection.execute("SELECT * FROM t").fetchall())
 
 
 async def test_the_connection_of_the_event_loop_never_waits(database: Database) -> None:
