@@ -49,6 +49,7 @@ from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.series_metadata import SeriesMetadata
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.features.archive.thumbnails import Thumbnails
@@ -286,6 +287,7 @@ class Server:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
+        self._spare_time = SpareTime()
         settings = archive.settings
         self._http_tls, self._dicom_tls = http_tls, dicom_tls = _tls(settings, archive.clock)
         if settings.auth == "off":
@@ -473,7 +475,7 @@ class Server:
         while True:
             await asyncio.sleep(_RECOMPRESSED_EVERY_S)
             try:
-                report = await recompression.run()
+                report = await recompression.run(self._spare_time)
             except IsocenterError as error:
                 log.warning("Compressing put off", reason=error.detail, remedy=error.remedy)
                 continue
@@ -488,7 +490,7 @@ class Server:
         while True:
             await asyncio.sleep(self._archive.settings.thumbnail_after_s)
             try:
-                report = await derived.make_settled()
+                report = await derived.make_settled(self._spare_time)
             except IsocenterError as error:
                 log.warning(f"{what} put off", reason=error.detail, remedy=error.remedy)
             else:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.representative import find_representative
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.thumbnails import Thumbnails
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore
@@ -85,11 +86,11 @@ async def test_a_thumbnail_is_made_when_the_series_has_settled(
     archive: TestArchive, thumbnails: Thumbnails
 ) -> None:
     await archive.send(flat(40), flat(90, series="1.2.3.1.2"))
-    assert (await thumbnails.make_settled()).made == 0
+    assert (await thumbnails.make_settled(SpareTime())).made == 0
     pass_time(archive, SETTLED_S + 1)
-    assert (await thumbnails.make_settled()).made == 2
+    assert (await thumbnails.make_settled(SpareTime())).made == 2
     assert len(await derived(archive)) == 2
-    assert (await thumbnails.make_settled()).made == 0, "the cursor has moved on"
+    assert (await thumbnails.make_settled(SpareTime())).made == 0, "the cursor has moved on"
     assert await gray_of(thumbnails, archive) == pytest.approx(40, abs=2)
 
 
@@ -105,7 +106,7 @@ async def test_it_is_made_anew_when_another_instance_stands_for_the_series(
     )
     assert await archive.one("SELECT count(*) AS n FROM series_derived") == 1
     pass_time(archive, SETTLED_S + 1)
-    await thumbnails.make_settled()
+    await thumbnails.make_settled(SpareTime())
     assert await archive.one("SELECT count(*) AS n FROM series_derived") == 1
 
 
@@ -131,9 +132,9 @@ async def test_what_cannot_be_rendered_stops_nothing(archive: TestArchive, thumb
     broken = flat(10, series="1.2.3.1.2").but(pixels=b"\1\2")
     await archive.send(broken, flat(40, series="1.2.3.1.3"))
     pass_time(archive, SETTLED_S + 1)
-    report = await thumbnails.make_settled()
+    report = await thumbnails.make_settled(SpareTime())
     assert (report.made, report.failed) == (1, 1)
-    assert (await thumbnails.make_settled()).failed == 0
+    assert (await thumbnails.make_settled(SpareTime())).failed == 0
 
 
 # --- the store, the sweep, the check -------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest_asyncio
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.images import open_images
 from isocenter.features.archive.recompressing import Recompression
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.transcoded_pieces import TranscodedPieces
 from isocenter.imaging import transcoding
 from isocenter.imaging.errors import PixelDataBroken
@@ -68,7 +69,7 @@ async def test_images_are_compressed_to_the_bit(archive: TestArchive, recompress
     made = [data_set(pixels, number) for number, pixels in enumerate(KINDS, 1)]
     files = [file_of(one, "1.2.840.10008.1.2" if number % 2 else LITTLE) for number, one in enumerate(made)]
     await archive.send(*files)
-    report = await recompression.run()
+    report = await recompression.run(SpareTime())
     assert (report.examined, report.compressed) == (4, 4) and report.saved_bytes > 10_000
     for one, file in zip(made, files, strict=True):
         instance = await instance_of(archive, file)
@@ -78,7 +79,7 @@ async def test_images_are_compressed_to_the_bit(archive: TestArchive, recompress
         assert same(frames_of(stored), frames_of(one))
         read = pydicom.dcmread(io.BytesIO(stored))
         assert read.PatientName == one.PatientName and "LossyImageCompression" not in read
-    assert (await recompression.run()).examined == 0
+    assert (await recompression.run(SpareTime())).examined == 0
 
 
 async def test_the_sender_who_repeats_himself_is_known(
@@ -86,7 +87,7 @@ async def test_the_sender_who_repeats_himself_is_known(
 ) -> None:
     file = file_of(data_set(KINDS[0]))
     await archive.send_one(file)
-    await recompression.run()
+    await recompression.run(SpareTime())
     assert (await archive.send_one(file)).kind is OutcomeKind.DUPLICATE
     compressed = await content(archive, file)
     assert (await archive.send_one(compressed)).kind is OutcomeKind.DUPLICATE
@@ -102,7 +103,7 @@ async def test_the_original_goes_with_the_sweep_and_not_before(
     file = file_of(data_set(KINDS[0]))
     await archive.send_one(file)
     before = (await instance_of(archive, file)).object_key
-    await recompression.run()
+    await recompression.run(SpareTime())
     assert await archive.store.stat(before) is not None
     await archive.sweep(timedelta(days=1)).run()
     assert await archive.store.stat(before) is not None
@@ -123,7 +124,7 @@ async def test_what_cannot_be_or_gains_nothing_stays(
         file_of(data_set(Pixels(bits_allocated=1, bits_stored=1, frames=2), 4)),
     ]
     await archive.send(*files)
-    assert (await recompression.run()).compressed == 0
+    assert (await recompression.run(SpareTime())).compressed == 0
     for file in files:
         assert await content(archive, file) == file
 
@@ -165,7 +166,7 @@ async def test_an_attribute_that_would_change_is_found_out(
     monkeypatch.setattr(TranscodedPieces, "of", altering)
     file = file_of(data_set(KINDS[0]))
     await archive.send_one(file)
-    assert (await recompression.run()).compressed == 0
+    assert (await recompression.run(SpareTime())).compressed == 0
     assert await content(archive, file) == file
 
 
@@ -183,11 +184,11 @@ async def test_whatever_fails_the_image_stays(
     fault = OutOfSpace("full") if operation is Operation.PUT else Unavailable("away")
     store.fail(operation, lambda: fault, nth=nth)
     with pytest.raises(IsocenterError):
-        await recompression.run()
+        await recompression.run(SpareTime())
     for file, one in zip(files, made, strict=True):
         assert same(frames_of(await content(archive, file)), frames_of(one))
     store.heal()
-    await recompression.run()
+    await recompression.run(SpareTime())
     assert (await instance_of(archive, files[-1])).transfer_syntax_uid == HTJ2K
     for file, one in zip(files, made, strict=True):
         assert same(frames_of(await content(archive, file)), frames_of(one))
@@ -205,7 +206,7 @@ async def test_an_instance_replaced_meanwhile_is_left_alone(
         await archive.execute("UPDATE instance SET object_key = object_key || 'x'")
 
     monkeypatch.setattr(Recompression, "_check", deleted_meanwhile)
-    assert (await recompression.run()).compressed == 0
+    assert (await recompression.run(SpareTime())).compressed == 0
     monkeypatch.undo()
     length = "length(object_key) - 1"
     await archive.execute(f"UPDATE instance SET object_key = substr(object_key, 1, {length})")

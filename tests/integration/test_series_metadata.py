@@ -17,6 +17,7 @@ from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.retrieve import find_instances
 from isocenter.features.archive.series_metadata import SeriesMetadata, data_sets, with_base
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed
 from isocenter.platform.storage.local import LocalStore
@@ -124,11 +125,11 @@ async def test_pieces_of_any_size_make_the_same(
 
 async def test_it_is_made_when_the_series_has_settled(archive: TestArchive, kept: SeriesMetadata) -> None:
     await archive.send(image(1), image(2), image(1, "1.2.3.1.2"))
-    assert (await kept.make_settled()).made == 0
+    assert (await kept.make_settled(SpareTime())).made == 0
     pass_time(archive, SETTLED_S + 1)
-    assert (await kept.make_settled()).made == 2
+    assert (await kept.make_settled(SpareTime())).made == 2
     assert len(await derived(archive)) == 2
-    assert (await kept.make_settled()).made == 0, "the cursor has moved on"
+    assert (await kept.make_settled(SpareTime())).made == 0, "the cursor has moved on"
     wanted = await live(archive)
     await forget_originals(archive)
     assert await given(kept, archive) == wanted

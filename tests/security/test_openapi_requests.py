@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,17 @@ def test_bodies_that_are_no_json(ask: Ask, document: dict[str, Any], content: by
             target = operation.path.replace("{entry_id}", "1" * 32)
             call = Call(operation.method.upper(), target, content)
             looked_at(operation, call, ask(call))
+
+
+def test_a_method_that_is_not_there_is_told_all_that_are(ask: Ask, document: dict[str, Any]) -> None:
+    """RFC 9110 §10.2.1, §15.5.6."""
+    for path, declared in document["paths"].items():
+        there = {method.upper() for method in declared}
+        if path == "/api/v1/destinations/notices":
+            there |= {"PUT", "DELETE"}  # one's title may be 'notices'
+        answer = ask(Call("TRACE", re.sub(r"\{\w+\}", "1", path)))
+        assert answer.status_code == 405, path
+        assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == there, path
 
 
 def test_there_is_something_to_ask(document: dict[str, Any]) -> None:

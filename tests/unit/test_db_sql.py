@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_parameters_take_the_shape_that_each_wants():
     assert sql.postgres_params(params) == [2, (1, 2), "unused quotes ' \""]
     given = sql.sqlite_params(params)
     assert given == {"n": 2, "ns": "[1,2]", "m": "unused quotes ' \""}
-    assert sqlite3.connect(":memory:").execute(sql.sqlite, given).fetchall() == [(2,)]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert connection.execute(sql.sqlite, given).fetchall() == [(2,)]
 
 
 def test_without_lists_nothing_is_copied():
@@ -51,13 +53,16 @@ def test_without_lists_nothing_is_copied():
 
 
 def test_lists_hold_whatever_text_there_is():
-    connection = sqlite3.connect(":memory:")
     sql = Sql("SELECT value FROM (SELECT :x AS value) WHERE value IN :xs")
-    for text in ("", "'", '"', "\\", "]", "\u2028", "\U0001f600", "a\nb", "1", "null"):
-        assert connection.execute(
-            sql.sqlite, sql.sqlite_params({"x": text, "xs": ["other", text]})
-        ).fetchall()
-        assert not connection.execute(sql.sqlite, sql.sqlite_params({"x": text, "xs": ["other"]})).fetchall()
+    with closing(sqlite3.connect(":memory:")) as connection:
+
+        def finds(text: str, *others: str) -> bool:
+            params = sql.sqlite_params({"x": text, "xs": ["other", *others]})
+            return bool(connection.execute(sql.sqlite, params).fetchall())
+
+        for text in ("", "'", '"', "\\", "]", "\u2028", "\U0001f600", "a\nb", "1", "null"):
+            assert finds(text, text)
+            assert not finds(text)
         assert not connection.execute(sql.sqlite, sql.sqlite_params({"x": text, "xs": []})).fetchall()
     connection.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -21,6 +22,12 @@ MOMENTS = st.datetimes(datetime(2023, 12, 28), datetime(2024, 1, 4)).map(
 NAMES = st.sampled_from(sorted(ZONES))
 DATABASE = sqlite3.connect(":memory:")
 DATABASE.execute("CREATE TABLE s (d, t, timezone)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed_at_the_end() -> Iterator[None]:
+    yield
+    DATABASE.close()
 
 
 def holds(text: str, params: Parameters, date: str, time: str, zone: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +28,7 @@ from isocenter.doors.dicomweb.zipping import Checksums, zip_answer
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
+from isocenter.features.archive.reading_ahead import read_ahead
 from isocenter.features.archive.retrieve import StoredInstance, find_instances, stream_bytes
 from isocenter.features.archive.transcoding import GivenObject, Transcoder
 from isocenter.imaging.encoding import encodable
@@ -37,6 +38,8 @@ from isocenter.platform.workers.errors import WorkFailed
 _AHEAD = 2  # objects made while the one before is sent
 
 Form = tuple[Wish, str]
+
+_Streamed = AsyncGenerator[tuple[GivenObject, AsyncIterator[bytes]], None]
 
 
 class RetrieveTransaction:
@@ -132,11 +135,14 @@ class RetrieveTransaction:
                 request, weak(writer.tag), headers, lambda: _held(held, _parts(writer, given))
             )
 
-    async def _as_stored(self, instances: Sequence[StoredInstance]) -> AsyncIterator[GivenObject]:
-        for instance in instances:
-            yield self._transcoder.as_stored(instance)
+    async def _as_stored(self, instances: Sequence[StoredInstance]) -> _Streamed:
+        objects = [self._transcoder.as_stored(instance) for instance in instances]
+        waiting = iter(objects)
+        async with contextlib.aclosing(read_ahead(given.stream for given in objects)) as streams:
+            async for pieces in streams:
+                yield next(waiting), pieces
 
-    async def _transcoded(self, wanted: Sequence[tuple[StoredInstance, Form]]) -> AsyncIterator[GivenObject]:
+    async def _transcoded(self, wanted: Sequence[tuple[StoredInstance, Form]]) -> _Streamed:
         """One after the other, a few of them made ahead. One of several that cannot be converted after all is
         given as it is stored, which its part says: the others are no worse for it."""
         waiting = iter(wanted)
@@ -156,7 +162,7 @@ class RetrieveTransaction:
             while under_way:
                 given = await under_way.popleft()
                 begin()
-                yield given
+                yield given, given.stream()
         finally:
             for task in under_way:
                 task.cancel()
@@ -174,16 +180,17 @@ async def _given(
         return transcoder.as_stored(instance)
 
 
-async def _parts(writer: MultipartWriter, objects: AsyncIterator[GivenObject]) -> AsyncIterator[bytes]:
+async def _parts(writer: MultipartWriter, objects: _Streamed) -> AsyncIterator[bytes]:
     before = b""
-    async for given in objects:
-        before += writer.before(Part(_type(given.transfer_syntax_uid), given.size))
-        async for piece in given.stream():
-            if before:
-                yield before
-                before = b""
-            yield piece
-        before = writer.after
+    async with contextlib.aclosing(objects):
+        async for given, pieces in objects:
+            before += writer.before(Part(_type(given.transfer_syntax_uid), given.size))
+            async for piece in pieces:
+                if before:
+                    yield before
+                    before = b""
+                yield piece
+            before = writer.after
     yield before + writer.end
 
 

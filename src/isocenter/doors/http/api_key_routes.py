@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from isocenter.doors.http.gate import Gate
-from isocenter.doors.http.instants import instant
+from isocenter.doors.http.instants import Instant, instant
 from isocenter.doors.http.user_routes import ID_MAX
 from isocenter.features.accounts.entries import ApiKey
 from isocenter.features.accounts.opening import Accounts
@@ -39,7 +39,7 @@ class MakeKeyModel(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     permissions: Annotated[list[Permission], Field(max_length=len(Permission))] = []
     role: Role | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Match, Mount, Route
 from starlette.types import ASGIApp
 
 from isocenter.doors.http.frame import Frame
@@ -20,13 +21,15 @@ from isocenter.doors.http.gate import public
 from isocenter.doors.http.health import health_routes
 from isocenter.doors.http.problem_pages import problem_page_routes
 from isocenter.doors.http.proxies import TrustedProxies
-from isocenter.doors.http.refusals import InvalidFields
+from isocenter.doors.http.refusals import InvalidFields, MethodNotAllowed
 from isocenter.doors.http.services import HttpServices
 
 _PROBLEM: dict[str, Any] = {
     "description": "A problem document (RFC 9457); its type leads to a page about its code.",
     "content": {"application/problem+json": {}},
 }
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def create_app(
@@ -51,6 +54,8 @@ def create_app(
         docs_url=None,  # both pages load scripts from a foreign host, which our content policy forbids
         redoc_url=None,
         responses={"default": _PROBLEM},
+        # Asking OpenTelemetry whether anybody listens took a twelfth of a search.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.router.redirect_slashes = False  # a redirected POST would send its objects twice
     app.router.routes[:0] = [Mount(path, app=door) for path, door in mounts.items()]
@@ -72,9 +77,21 @@ def create_app(
     return app
 
 
-async def _reraise(_: Request, error: Exception) -> Response:
+async def _reraise(request: Request, error: Exception) -> Response:
     """The framework's own refusals become problem documents in the frame, as all others."""
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        raise MethodNotAllowed(request.method, ", ".join(_allowed(request))) from None
     raise error
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of the resource (RFC 9110 §10.2.1); the framework names those of its first route only."""
+
+    def has(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if has(method)]
 
 
 async def _invalid_parameters(_: Request, error: Exception) -> Response:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from isocenter.doors.http.filenames import attachment
 from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.instants import Instant
 from isocenter.doors.http.witness import caller
 from isocenter.features.audit.entries import Entry
 from isocenter.features.audit.fhir import bundle
@@ -22,6 +23,8 @@ from isocenter.platform.db import Database
 from isocenter.platform.security import Action, EventOutcome, Permission, Recorder, Subject, event_of
 
 _LIMIT_MAX = 5000
+_FHIR = "application/fhir+json; fhirVersion=4.0"
+_BUNDLE: dict[int | str, dict[str, Any]] = {200: {"content": {_FHIR: {"schema": {"type": "object"}}}}}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Number = Annotated[int | None, Query(ge=0, le=2**62)]
 _Text = Annotated[str, Query(max_length=200)]
@@ -98,8 +101,8 @@ def audit_router(database: Database, gate: Gate, recorder: Recorder) -> APIRoute
         who: Annotated[str, Query(alias="subject", max_length=200)] = "",
         resource: _Text = "",
         resource_kind: _Text = "",
-        begin: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-        end: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+        begin: Annotated[Instant | None, Query(alias="from")] = None,
+        end: Annotated[Instant | None, Query(alias="to")] = None,
         text: _Text = "",
         before: _Number = None,
         after: _Number = None,
@@ -148,7 +151,7 @@ def audit_router(database: Database, gate: Gate, recorder: Recorder) -> APIRoute
             broken=None if broken is None else _break_model(broken),
         )
 
-    @router.get("/fhir")
+    @router.get("/fhir", response_class=Response, responses=_BUNDLE)
     async def list_fhir(
         request: Request,
         before: _Number = None,
@@ -160,9 +163,7 @@ def audit_router(database: Database, gate: Gate, recorder: Recorder) -> APIRoute
         wanted = Filter(before=before, after=after)
         entries = await find_entries(database, subject.organization_id, wanted, limit=limit)
         looked_at(request, {"how": "fhir", "entries": len(entries)})
-        return Response(
-            orjson.dumps(bundle(entries, "Isocenter")), media_type="application/fhir+json; fhirVersion=4.0"
-        )
+        return Response(orjson.dumps(bundle(entries, "Isocenter")), media_type=_FHIR)
 
     return router
 

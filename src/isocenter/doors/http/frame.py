@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
-import secrets
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -228,7 +228,7 @@ def _trace_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
             return match[1].decode()
-    return secrets.token_hex(16)
+    return f"{random.getrandbits(128):032x}"
 
 
 def _typed(error: Exception) -> IsocenterError:

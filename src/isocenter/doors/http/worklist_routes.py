@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.doors.http.gate import Gate
-from isocenter.doors.http.instants import instant
+from isocenter.doors.http.instants import DateAndTime, instant
 from isocenter.doors.http.witness import Witness
 from isocenter.features.worklist.changes import read_changes
 from isocenter.features.worklist.datasets import checked
@@ -50,7 +50,7 @@ class OrderFields(BaseModel):
     patient_name: Annotated[str, Field(min_length=1, max_length=194)]
     station_ae_title: Annotated[str, Field(min_length=1, max_length=16)]
     modality: Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
-    start: datetime
+    start: DateAndTime
     birth_date: Annotated[str, Field(pattern=r"^(\d{8})?$")] = ""
     sex: Annotated[str, Field(pattern=r"^[MFO]?$")] = ""
     accession_number: _Short = ""
@@ -183,7 +183,7 @@ def _item_routes(router: APIRouter, worklist: WorklistItems, gate: Gate, recorde
             told["items"] = len(found)
         return WorklistModel(items=[item_model(one) for one in found])
 
-    @router.delete("/{item_id}")
+    @router.delete("/{item_id:int}")  # or it would answer for the other names, too
     async def remove(request: Request, *, item_id: _Id, subject: Subject = manages) -> ItemRemoved:
         async with witness.of(request, Action.DELETE, str(item_id), durable=True):
             await worklist.remove(subject.organization_id, item_id)

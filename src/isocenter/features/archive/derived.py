@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from isocenter.features.archive import queries
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.sweep import microseconds
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, IsocenterError, NotFound, Unavailable
@@ -119,7 +120,9 @@ class DerivedObjects:
         derived = _Derived(series, self._kind, made_of)
         await self._database.write(_keep, series.organization_id, derived, key, now_us)
 
-    async def make_settled(self, make: Callable[[Series], Awaitable[object]]) -> MadeReport:
+    async def make_settled(
+        self, make: Callable[[Series], Awaitable[object]], spare_time: SpareTime
+    ) -> MadeReport:
         """``make`` what is missing for series that have settled, of all organisations. What cannot be made is
         passed over. Raises Unavailable, Busy when it cannot go on now."""
         made = failed = 0
@@ -129,10 +132,10 @@ class DerivedObjects:
                     _find_settled, organization_id, self._kind, self._settled_before_us()
                 )
                 for series in settled:
-                    if await _succeeds(make(series)):
-                        made += 1
-                    else:
-                        failed += 1
+                    async with spare_time.turn():
+                        succeeded = await _succeeds(make(series))
+                    made += succeeded
+                    failed += not succeeded
                 if up_to == after:
                     break
                 await self._database.write(_move_cursor, organization_id, self._kind, up_to)

@@ -32,6 +32,7 @@ from isocenter.features.archive.filing import refuse_swept
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.sweep import microseconds
 from isocenter.features.archive.transcoding import Transcoder
 from isocenter.features.archive.usage import Growth, advance
@@ -82,7 +83,7 @@ class Recompression:
         self._clock = clock
         self._seen: dict[int, int] = {}
 
-    async def run(self) -> RecompressionReport:
+    async def run(self, spare_time: SpareTime) -> RecompressionReport:
         """Everything that came since the last run (the first: everything). Raises Unavailable, OutOfSpace."""
         report = RecompressionReport()
         for organization_id in sorted(await self._database.read_across(_find_organizations)):
@@ -90,7 +91,8 @@ class Recompression:
                 _find, organization_id, self._seen.get(organization_id, 0)
             ):
                 for row in rows:
-                    await self._compress(organization_id, row, report)
+                    async with spare_time.turn():
+                        await self._compress(organization_id, row, report)
                     self._seen[organization_id] = row["id"]
         return report
 

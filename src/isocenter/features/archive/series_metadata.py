@@ -21,6 +21,7 @@ from isocenter.dicom.json_dataset import BulkPath, dataset_json
 from isocenter.features.archive.derived import DerivedObjects, MadeReport, Series
 from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import Database
@@ -68,10 +69,10 @@ class SeriesMetadata:
                 separator = b""
             separator = b","
 
-    async def make_settled(self) -> MadeReport:
+    async def make_settled(self, spare_time: SpareTime) -> MadeReport:
         """Make what is missing for series that have settled, of all organisations. Raises Unavailable, Busy
         when it cannot go on now."""
-        return await self._derived.make_settled(self._make)
+        return await self._derived.make_settled(self._make, spare_time)
 
     async def _of_series(
         self, organization_id: int, instances: Sequence[StoredInstance]

@@ -8,6 +8,7 @@ from isocenter.features.archive.image_reading import open_image
 from isocenter.features.archive.images import Images
 from isocenter.features.archive.representative import find_representative
 from isocenter.features.archive.retrieve import StoredInstance
+from isocenter.features.archive.spare_time import SpareTime
 from isocenter.imaging.rendering import work
 from isocenter.imaging.rendering.request import JPEG, REVISION, Rendering, Viewport
 from isocenter.imaging.rendering.timing import representative_frame
@@ -47,10 +48,10 @@ class Thumbnails:
         await self._derived.keep(series, made_of(instance), picture)
         return picture
 
-    async def make_settled(self) -> MadeReport:
+    async def make_settled(self, spare_time: SpareTime) -> MadeReport:
         """Make what is missing for series that have settled, of all organisations. An object that cannot be
         rendered is passed over: it has an icon. Raises Unavailable, Busy when it cannot go on now."""
-        return await self._derived.make_settled(self._make)
+        return await self._derived.make_settled(self._make, spare_time)
 
     async def _make(self, series: Series) -> None:
         instance = await find_representative(

@@ -1,4 +1,4 @@
-"""SQLite: one writer thread, a few reader threads, WAL, every commit synced.
+"""SQLite: one writer thread, a few reader threads, WAL, every commit synced; quick reads on the loop's own.
 
 The standard library's driver in our own threads, rather than one hop per statement: a unit of work
 visits its thread once. Python's ``sqlite3`` releases the GIL while SQLite works.
@@ -7,6 +7,7 @@ visits its thread once. Python's ``sqlite3`` releases the GIL while SQLite works
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Concatenate, Literal, TypeVar
 
 from isocenter.kit.errors import InternalError, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db.interface import DatabaseUnreachable, IntegrityViolation, P
+from isocenter.platform.db.quick_reads import NotQuick, QuickReads
 from isocenter.platform.db.sql import Call, Work
 
 T = TypeVar("T")
@@ -45,6 +47,7 @@ class SqliteDatabase:
         self._connections: list[sqlite3.Connection] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-reader")
+        self._quick: QuickReads | None = None
 
     async def read(
         self,
@@ -72,7 +75,13 @@ class SqliteDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._visit(self._readers, "BEGIN", lambda: work(*args, **kwargs))
+        def start() -> Work[T]:
+            return work(*args, **kwargs)
+
+        if self._quick is not None:
+            with contextlib.suppress(NotQuick):
+                return self._quick.attempt(lambda connection: _transact(connection, "BEGIN", start))
+        return await self._visit(self._readers, "BEGIN", start)
 
     async def write_across(
         self,
@@ -87,6 +96,8 @@ class SqliteDatabase:
         await asyncio.shield(loop.run_in_executor(self._readers, self._take_write_lock))
 
     async def close(self) -> None:
+        self._quick = None
+
         def close_all() -> None:
             self._readers.shutdown(wait=True)
             self._writer.shutdown(wait=True)
@@ -103,30 +114,17 @@ class SqliteDatabase:
     ) -> T:
         loop = asyncio.get_running_loop()
         try:
-            transacting = loop.run_in_executor(executor, self._transact, begin, start)
+            transacting = loop.run_in_executor(executor, self._on_thread, begin, start)
         except RuntimeError as error:
             raise Unavailable("The database has been closed.", code="database-closed") from error
         # Shielded: a cancelled waiter must not leave its transaction half done on the writer's thread.
         return await asyncio.shield(transacting)
 
-    def _transact(self, begin: str, start: Callable[[], Work[T]]) -> T:
+    def _on_thread(self, begin: str, start: Callable[[], Work[T]]) -> T:
         try:
-            connection = self._connection()
-            connection.execute(begin)
-            try:
-                result = _drive(connection, start())
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+            return _transact(self._connection(), begin, start)
         except sqlite3.Error as error:
             raise translated(error) from error
-        except (OverflowError, UnicodeError) as error:
-            raise InternalError(
-                "The database cannot take a value that it was given.", code="unstorable-value"
-            ) from error
 
     def _take_write_lock(self) -> None:
         """Whoever keeps it hinders no reader (WAL), so reading alone would not show that we cannot write.
@@ -147,19 +145,30 @@ class SqliteDatabase:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
-            try:
-                _enter_wal(connection)
-                for pragma in _PRAGMAS:
-                    connection.execute(pragma)
-            except BaseException:
-                connection.close()
-                raise
-            connection.row_factory = sqlite3.Row
-            self._local.connection = connection
-            self._connections.append(connection)
+            connection = self._local.connection = self._connect()
+            if self._quick is None:  # made here, since opening a database may wait for others that do
+                with contextlib.suppress(sqlite3.Error):
+                    self._quick = QuickReads(self._connect_without_waiting())
+        return connection
+
+    def _connect_without_waiting(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            _enter_wal(connection)
+            for pragma in _PRAGMAS:
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
+        connection.row_factory = sqlite3.Row
+        self._connections.append(connection)
         return connection
 
 
@@ -176,6 +185,23 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _transact(connection: sqlite3.Connection, begin: str, start: Callable[[], Work[T]]) -> T:
+    try:
+        connection.execute(begin)
+        try:
+            result = _drive(connection, start())
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return result
+    except (OverflowError, UnicodeError) as error:
+        raise InternalError(
+            "The database cannot take a value that it was given.", code="unstorable-value"
+        ) from error
 
 
 def _drive(connection: sqlite3.Connection, work: Work[T]) -> T:
