@@ -23,6 +23,7 @@ from isocenter.doors.http.commitment_routes import commitment_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
+from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
@@ -44,6 +45,7 @@ from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.patient_services import Patients, patients_of
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
@@ -103,6 +105,7 @@ class Archive:
     ingest: Ingest
     policies: PolicyBook
     quarantine: Quarantine
+    patients: Patients
     retention: Retention
     sweep: OrphanSweep
     check: StorageCheck
@@ -173,6 +176,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             ingest=ingest,
             policies=policies,
             quarantine=Quarantine(database, ingest, clock),
+            patients=patients_of(database, clock),
             retention=Retention(database, clock, trail),
             sweep=OrphanSweep(database, store, clock, grace=timedelta(seconds=settings.sweep_grace_s)),
             check=StorageCheck(database, store, ingest, clock),
@@ -317,6 +321,7 @@ class Server:
         )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
+            patient_router(archive.patients, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
             destination_router(self._outgoing.destinations, self._availability.notices, gate, archive.trail),

@@ -22,6 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from isocenter.features.archive import committer, spool
+from isocenter.features.archive.patient_identity import PatientIdentity
+from isocenter.features.archive.patient_merges import PatientMerges
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import postgres, sqlite
 from isocenter.platform.storage.local import LocalStore
@@ -67,7 +69,18 @@ async def send_for_ever(archive: TestArchive, round_: int, sender: int, count: i
             say("ACK", outcome.kind, one.sop, one.sha256)
 
 
+async def merge_in_order(archive: TestArchive, doings: list[list[str]]) -> None:
+    service = PatientMerges(archive.database, archive.clock)
+    for doing, *names in doings:
+        await getattr(service, doing)(ORGANIZATION, *map(PatientIdentity, names))
+        say("ACK", doing, names[0], names[-1])
+
+
 async def run(order: dict[str, Any]) -> None:
+    if order.get("merges"):
+        async with opened(order["url"], Path(order["folder"])) as archive:
+            await merge_in_order(archive, order["merges"])
+        return
     async with (
         opened(order["url"], Path(order["folder"]), threshold_bytes=SPOOLED_BYTES // 2) as archive,
         asyncio.TaskGroup() as senders,

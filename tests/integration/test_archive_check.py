@@ -12,8 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.check import CheckReport, StorageCheck
 from isocenter.features.archive.entry import OutcomeKind
+from isocenter.features.archive.patient_identity import PatientIdentity
+from isocenter.features.archive.patient_merges import PatientMerges
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.memory import MemoryStore
@@ -220,3 +223,20 @@ async def test_a_large_archive_is_read_page_by_page(url: str, tmp_path: Path):
         assert (report.rows, report.objects) == (1200, 1200)
         assert report.healthy
         assert (await archive.sweep(timedelta(0)).run()).removed == 0
+
+
+async def test_studies_under_the_wrong_patient_are_found_and_filed_again(archive: TestArchive):
+    one = Image(study="1.1", series="1.1.1", sop="1.1.1.1", patient_id="A")
+    await archive.send(one, one.but(study="1.2", series="1.2.1", sop="1.2.1.1", patient_id="B"))
+    await PatientMerges(archive.database, archive.clock).merge(
+        ORGANIZATION, PatientIdentity("A"), PatientIdentity("B")
+    )
+    assert (await archive.check.run(ORGANIZATION)).healthy
+    await archive.execute("UPDATE study SET patient_pk = told_patient_pk")
+    report = await archive.check.run(ORGANIZATION)
+    assert (report.sick, report.misfiled, report.repaired) == (True, ["1.1"], [])
+    mended = await archive.check.run(ORGANIZATION, repair=True)
+    assert mended.repaired == ["filed 1 studies under their patients again"]
+    assert (await archive.check.run(ORGANIZATION)).healthy
+    assert await broken_promises(archive) == []
+    assert (await read_changes(archive.database, ORGANIZATION))[-1].study_instance_uid == "1.1"

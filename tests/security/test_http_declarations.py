@@ -22,6 +22,7 @@ from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.commitment_routes import commitment_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
+from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.http.worklist_routes import worklist_router
@@ -30,6 +31,7 @@ from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.holdings import Holdings
+from isocenter.features.archive.patient_services import patients_of
 from isocenter.features.availability.notices import Notices
 from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
@@ -51,6 +53,7 @@ _PLACES = {
     "session_id": "9",
     "passkey_id": "9",
     "commitment_id": "9",
+    "conflict_id": "1" * 32,
     "workitem": _UID,
     "aetitle": "AE1",
     "item_id": "9",
@@ -134,6 +137,7 @@ async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
         services,
         routers=(
             quarantine_router(archive.quarantine, gate),
+            patient_router(patients_of(archive.database, archive.clock), gate),
             changes_router(archive.database, gate),
             ae_title_router(ae_titles, gate),
             destination_router(

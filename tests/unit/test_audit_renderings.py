@@ -20,7 +20,19 @@ from isocenter.features.audit.fhir import audit_event
 from isocenter.features.audit.spreadsheet import defused
 from isocenter.platform.security import Action, EventOutcome, SubjectKind
 
-_KINDS = ("", "study", "series", "instance", "audit", "user", "ae-title", "quarantine", "association", "x")
+_KINDS = (
+    "",
+    "study",
+    "series",
+    "instance",
+    "audit",
+    "user",
+    "ae-title",
+    "quarantine",
+    "patient",
+    "association",
+    "x",
+)
 
 
 def entry(action: str = "read", **changes: Any) -> Entry:

@@ -40,6 +40,7 @@ COMMANDS = (
     Command("worklist", "isocenter.cli.worklist", "What modalities are to do, and what they say they did."),
     Command("commitment", "isocenter.cli.commitments", "See who committed to which objects; ask others to."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
+    Command("patient", "isocenter.cli.patients", "Merge patients, change IDs, settle contradictions."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),
     Command("audit", "isocenter.cli.audit", "Read the audit trail, prove that it is whole, export it."),
     Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),

@@ -161,6 +161,11 @@ def _told(slug: str, report: CheckReport) -> str:
         lines += _some(report.damaged)
     if report.wrong_counters:
         lines.append(f"✗ {report.wrong_counters} series or their studies miscounted. --repair counts again.")
+    if report.misfiled_count:
+        lines.append(
+            f"✗ {report.misfiled_count} studies under another patient than merges say. --repair mends that:"
+        )
+        lines += _some(report.misfiled)
     if report.miscounted:
         lines.append(
             f"✗ The count of what is kept is off by {report.miscounted.objects:+d} objects and "

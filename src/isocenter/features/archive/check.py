@@ -15,6 +15,7 @@ from datetime import timedelta
 from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import OutcomeKind, Source, Suspect
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.misfiled import find_misfiled, mend_misfiled
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.sweep import batches, find_referenced, microseconds
@@ -75,6 +76,9 @@ class CheckReport:
     orphan_bytes: int = 0
     adopted: int = 0
     wrong_counters: int = 0
+    misfiled_count: int = 0
+    misfiled: list[str] = field(default_factory=list)
+    """Studies that are not filed under who is left of whom their objects name."""
     miscounted: Miscount = field(default_factory=Miscount)
     """Of the organisation's usage."""
     repaired: list[str] = field(default_factory=list)
@@ -86,7 +90,8 @@ class CheckReport:
     @property
     def sick(self) -> bool:
         """More than orphans, which go by themselves."""
-        return bool(self.missing_count or self.damaged_count or self.wrong_counters or self.miscounted)
+        wrong = self.wrong_counters or self.misfiled_count or self.miscounted
+        return bool(self.missing_count or self.damaged_count or wrong)
 
 
 class StorageCheck:
@@ -107,14 +112,16 @@ class StorageCheck:
     ) -> CheckReport:
         """Compare both sides of one organisation.
 
-        ``repair`` sets counters and usage right and moves damaged objects aside (under ``damaged/``), so that
-        sending them again heals them. ``adopt_orphans`` files objects without a row, as after restoring an
-        older database, whatever the quota; it also brings back what was deleted and not yet swept.
+        ``repair`` sets counters, usage and whose studies are right and moves damaged objects aside (under
+        ``damaged/``), so that sending them again heals them. ``adopt_orphans`` files objects without a row,
+        as after restoring an older database, whatever the quota; it also brings back what was deleted and
+        not yet swept.
         """
         report = CheckReport()
         await self._check_rows(organization_id, verify_hashes, repair, report, progress)
         await self._check_objects(organization_id, adopt_orphans, report, progress)
         await self._check_counters(organization_id, repair, report)
+        await self._check_patients(organization_id, repair, report)
         await self._check_usage(organization_id, repair, report)
         return report
 
@@ -243,6 +250,16 @@ class StorageCheck:
             now_us = microseconds(self._clock.now())
             await self._database.write(recount_series, organization_id, wrong, now_us)
             _list(report.repaired, f"counted {len(wrong)} series again")
+
+    async def _check_patients(self, organization_id: int, repair: bool, report: CheckReport) -> None:
+        found = await self._database.read(find_misfiled, organization_id)
+        report.misfiled_count = len(found)
+        for row in found:
+            _list(report.misfiled, row["study_instance_uid"])
+        if found and repair:
+            now_us = microseconds(self._clock.now())
+            filed = await self._database.write(mend_misfiled, organization_id, found, now_us)
+            _list(report.repaired, f"filed {filed} studies under their patients again")
 
     async def _check_usage(self, organization_id: int, repair: bool, report: CheckReport) -> None:
         report.miscounted = await self._database.read(find_miscount, organization_id)

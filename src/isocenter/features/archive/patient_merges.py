@@ -16,6 +16,7 @@ from isocenter.features.archive import changes, queries
 from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.merge import fragments_by_tag
+from isocenter.features.archive.patient_identity import PatientIdentity, Said, check_new, check_reason
 from isocenter.features.archive.patients import PATIENT_ID
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
@@ -26,16 +27,7 @@ CHANGED = "patient-changed"
 """What the change feed says of a study that has another patient now."""
 
 _ISSUER = 0x00100021
-_ID_LENGTH_MAX = 64  # LO (PS3.5 §6.2)
 _ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class PatientIdentity:
-    """One Patient ID of one issuer; an issuer that nobody names is empty."""
-
-    patient_id: str
-    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +35,6 @@ class Moved:
     """The studies that have another patient now."""
 
     studies: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """Who said so, why and when."""
-
-    by: str
-    reason: str
-    now_us: int
 
 
 class _Outrun(Exception):
@@ -81,7 +64,8 @@ class PatientMerges:
         """
         if source == target:
             raise InvalidInput("A patient cannot be merged into itself.", code="same-patient")
-        said = _Said(by, reason, self._now_us())
+        check_reason(reason)
+        said = Said(by, reason, self._now_us())
         work = partial(_merge, organization_id, source, target, said)
         return await self._in_turn(organization_id, (source, target), work)
 
@@ -104,8 +88,9 @@ class PatientMerges:
 
         Raises NotFound, InvalidInput for an ID that cannot be one, Conflict where it is somebody's.
         """
-        _check(to)
-        said = _Said(by, reason, self._now_us())
+        check_new(to)
+        check_reason(reason)
+        said = Said(by, reason, self._now_us())
         work = partial(_change_id, organization_id, patient, to, said)
         return await self._in_turn(organization_id, (patient, to), work)
 
@@ -165,11 +150,11 @@ def _concerned(organization_id: int, about: Iterable[PatientIdentity]) -> Work[_
     patient_ids = {one.patient_id for one in about}
     studies: set[str] = set()
     for one in about:
-        row = yield from _find(organization_id, one)
+        row = yield from find(organization_id, one)
         if row is None:
             continue
         survivor_pk = row["survivor_pk"] or row["id"]
-        for merged in (yield from _behind(organization_id, survivor_pk)):
+        for merged in (yield from behind(organization_id, survivor_pk)):
             patient_ids.add(merged["patient_id"])
         for study in (
             yield statements.FIND_STUDIES_OF_PATIENT(organization_id=organization_id, patient_pk=survivor_pk)
@@ -184,10 +169,10 @@ def _merge(
     organization_id: int,
     source: PatientIdentity,
     target: PatientIdentity,
-    said: _Said,
+    said: Said,
 ) -> Work[Moved]:
-    gone = yield from _living(organization_id, source, "source")
-    left = yield from _living(organization_id, target, "target")
+    gone = yield from living(organization_id, source, "source")
+    left = yield from living(organization_id, target, "target")
     if left["generated"]:
         raise Conflict(
             "The target's Patient ID was made up here, since its objects tell none.",
@@ -197,7 +182,7 @@ def _merge(
     return (yield from _pass_over(organization_id, gone["id"], left["id"], said))
 
 
-def _pass_over(organization_id: int, gone: int, left: int, said: _Said) -> Work[Moved]:
+def _pass_over(organization_id: int, gone: int, left: int, said: Said) -> Work[Moved]:
     yield statements.FOLLOW_SURVIVOR(organization_id=organization_id, survivor_pk=gone, into_pk=left)
     yield statements.MERGE_PATIENT(
         organization_id=organization_id,
@@ -214,14 +199,12 @@ def _pass_over(organization_id: int, gone: int, left: int, said: _Said) -> Work[
 
 
 def _unmerge(organization_id: int, source: PatientIdentity, now_us: int) -> Work[Moved]:
-    row = yield from _known(organization_id, source, "source")
+    row = yield from known(organization_id, source, "source")
     if row["merged_into_pk"] is None:
         raise Conflict("This patient is not merged into another one.", code="patient-not-merged")
     pk, survivor_pk = row["id"], row["survivor_pk"]
     own = [pk]  # and everybody who was merged into it
-    behind = yield from _behind(organization_id, survivor_pk)
-    while more := [one["id"] for one in behind if one["merged_into_pk"] in own and one["id"] not in own]:
-        own += more
+    own += [one["id"] for one in below(pk, (yield from behind(organization_id, survivor_pk)))]
     yield statements.SET_SURVIVOR(organization_id=organization_id, ids=own, survivor_pk=pk)
     yield statements.UNMERGE_PATIENT(organization_id=organization_id, id=pk, now_us=now_us)
     rows = yield statements.GIVE_STUDIES_BACK(
@@ -240,9 +223,9 @@ def _change_id(
     organization_id: int,
     patient: PatientIdentity,
     to: PatientIdentity,
-    said: _Said,
+    said: Said,
 ) -> Work[Moved]:
-    row = yield from _living(organization_id, patient, "given")
+    row = yield from living(organization_id, patient, "given")
     [kept] = yield statements.FIND_FRAGMENTS(organization_id=organization_id, id=row["id"])
     copies = yield statements.COPY_PATIENT(
         organization_id=organization_id,
@@ -253,14 +236,25 @@ def _change_id(
         now_us=said.now_us,
     )
     if not copies:
-        raise Conflict(
-            "Another patient has that ID.",
-            code="patient-id-taken",
-            remedy="If both are one person, merge the two.",
-        )
+        raise (yield from _taken(organization_id, row, to))
     copy_pk = copies[0]["id"]
     yield statements.COPY_PATIENT_VALUES(organization_id=organization_id, id=row["id"], copy_pk=copy_pk)
     return (yield from _pass_over(organization_id, row["id"], copy_pk, said))
+
+
+def _taken(organization_id: int, patient: Row, to: PatientIdentity) -> Work[Conflict]:
+    """Whose that ID is: another patient's, or one that this one had before."""
+    other = yield from known(organization_id, to, "other")
+    remedy = "If both are one person, merge the two."
+    if other["id"] == patient["id"]:
+        remedy = "It is this patient's already."
+    elif other["survivor_pk"] == patient["id"]:
+        remedy = (
+            "This patient had it before: undo the merge of that ID, then merge this one into it if need be."
+        )
+    elif other["survivor_pk"] is not None:
+        remedy = "That patient was merged into another one: undo that merge, or choose another ID."
+    return Conflict("A patient has that ID already.", code="patient-id-taken", remedy=remedy)
 
 
 def _with_identity(fragments: str, identity: PatientIdentity) -> str:
@@ -272,26 +266,19 @@ def _with_identity(fragments: str, identity: PatientIdentity) -> str:
     return "\n".join(line for _, line in sorted(by_tag.items()))
 
 
-def _check(identity: PatientIdentity) -> None:
-    for name, value in (("Patient ID", identity.patient_id), ("Issuer of Patient ID", identity.issuer)):
-        if not _is_lo(value):
-            raise InvalidInput(
-                f"The {name} is longer than {_ID_LENGTH_MAX} characters, begins or ends with a blank, or has "
-                "a character that it must not have (PS3.5 §6.2).",
-                code="invalid-patient-id",
-            )
-    if not identity.patient_id:
-        raise InvalidInput("The Patient ID is empty.", code="invalid-patient-id")
+def below(pk: int, merged: Iterable[Row]) -> list[Row]:
+    """Those of ``merged`` who were merged into the patient ``pk``, one after the other."""
+    found: list[Row] = []
+    reached, left = {pk}, list(merged)
+    while more := [one for one in left if one["merged_into_pk"] in reached]:
+        found += more
+        reached = {one["id"] for one in more}
+        left = [one for one in left if one not in more]
+    return found
 
 
-def _is_lo(value: str) -> bool:
-    return (
-        len(value) <= _ID_LENGTH_MAX and "\\" not in value and value.isprintable() and value == value.strip()
-    )
-
-
-def _living(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
-    row = yield from _known(organization_id, identity, which)
+def living(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+    row = yield from known(organization_id, identity, which)
     if row["merged_into_pk"] is not None:
         raise Conflict(
             f"The {which} patient was merged into another patient already.",
@@ -301,21 +288,21 @@ def _living(organization_id: int, identity: PatientIdentity, which: str) -> Work
     return row
 
 
-def _known(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
-    row = yield from _find(organization_id, identity)
+def known(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+    row = yield from find(organization_id, identity)
     if row is None:
         raise NotFound(f"There is no such {which} patient here.", code="no-such-patient")
     return row
 
 
-def _find(organization_id: int, identity: PatientIdentity) -> Work[Row | None]:
+def find(organization_id: int, identity: PatientIdentity) -> Work[Row | None]:
     rows = yield statements.FIND_PATIENT(
         organization_id=organization_id, issuer=identity.issuer, patient_id=identity.patient_id
     )
     return rows[0] if rows else None
 
 
-def _behind(organization_id: int, survivor_pk: int) -> Work[list[Row]]:
+def behind(organization_id: int, survivor_pk: int) -> Work[list[Row]]:
     return (yield statements.FIND_MERGED_INTO(organization_id=organization_id, survivor_pk=survivor_pk))
 
 

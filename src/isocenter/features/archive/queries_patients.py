@@ -15,7 +15,7 @@ FIND_PATIENT_BY_PK = Sql("""
 """)
 
 FIND_MERGED_INTO = Sql("""
-    SELECT id, patient_id, issuer, merged_into_pk FROM patient
+    SELECT id, patient_id, issuer, merged_into_pk, merged_at_us, merged_by, merge_reason FROM patient
     WHERE organization_id = :organization_id AND survivor_pk = :survivor_pk ORDER BY id
 """)
 """Everybody who stands behind a survivor, whatever the number of merges between."""
@@ -80,7 +80,8 @@ FIND_FRAGMENTS = Sql("""
 """)
 
 FIND_MISFILED_STUDIES = Sql("""
-    SELECT study.id, coalesce(told.survivor_pk, told.id) AS patient_pk, study.study_instance_uid
+    SELECT study.id, coalesce(told.survivor_pk, told.id) AS patient_pk, study.study_instance_uid,
+           study.patient_pk AS wrong_pk, told.patient_id
     FROM study JOIN patient AS told ON told.id = study.told_patient_pk
     WHERE study.organization_id = :organization_id
       AND study.patient_pk <> coalesce(told.survivor_pk, told.id)
@@ -99,13 +100,18 @@ FIND_RECORD = Sql("""
 """)
 
 FIND_LINKED = Sql("""
-    SELECT other.patient_id, other.issuer, patient_link.linked_at_us, patient_link.linked_by
+    SELECT DISTINCT coalesce(survivor.patient_id, other.patient_id) AS patient_id,
+           coalesce(survivor.issuer, other.issuer) AS issuer,
+           patient_link.linked_at_us, patient_link.linked_by
     FROM patient_link
-    JOIN patient AS other ON other.id IN (patient_link.patient_pk, patient_link.other_pk) AND other.id <> :id
+    JOIN patient AS other ON other.id IN (patient_link.patient_pk, patient_link.other_pk)
+      AND NOT (other.id IN :ids)
+    LEFT JOIN patient AS survivor ON survivor.id = other.survivor_pk
     WHERE patient_link.organization_id = :organization_id
-      AND (patient_link.patient_pk = :id OR patient_link.other_pk = :id)
-    ORDER BY other.patient_id, other.issuer
+      AND (patient_link.patient_pk IN :ids OR patient_link.other_pk IN :ids)
+    ORDER BY 1, 2
 """)
+"""Of a patient and all who were merged into it; the other side is who is left there."""
 
 LINK_PATIENTS = Sql("""
     INSERT INTO patient_link (organization_id, patient_pk, other_pk, linked_at_us, linked_by)
@@ -115,8 +121,14 @@ LINK_PATIENTS = Sql("""
 
 UNLINK_PATIENTS = Sql("""
     DELETE FROM patient_link
-    WHERE organization_id = :organization_id AND patient_pk = :patient_pk AND other_pk = :other_pk
+    WHERE organization_id = :organization_id
+      AND ((patient_pk IN :ids AND other_pk IN :others) OR (patient_pk IN :others AND other_pk IN :ids))
     RETURNING other_pk
+""")
+
+COUNT_OPEN_CONFLICTS = Sql("""
+    SELECT count(*) FROM patient_conflict
+    WHERE organization_id = :organization_id AND state = 'open' AND patient_pk IN :ids
 """)
 
 LIST_CONFLICTS = Sql("""
@@ -141,4 +153,47 @@ SETTLE_CONFLICT = Sql("""
         settled_note = :note
     WHERE organization_id = :organization_id AND public_id = :public_id AND state = 'open'
     RETURNING id
+""")
+
+FIND_PLACE_OF_CONFLICT = Sql("""
+    SELECT id FROM patient_conflict WHERE organization_id = :organization_id AND public_id = :public_id
+""")
+
+FIND_OPEN_CONFLICTS = Sql("""
+    SELECT public_id, other FROM patient_conflict
+    WHERE organization_id = :organization_id AND patient_pk = :patient_pk AND tag = :tag AND state = 'open'
+""")
+
+KEEP_NOW = Sql("""
+    UPDATE patient_conflict SET kept = :kept
+    WHERE organization_id = :organization_id AND patient_pk = :patient_pk AND tag = :tag AND state = 'open'
+""")
+
+GIVE_UP_VALUE = Sql("""
+    INSERT INTO patient_conflict (organization_id, public_id, patient_pk, tag, kept, other, seen_at_us, state,
+        settled_at_us, settled_by, settled_note)
+    VALUES (:organization_id, :public_id, :patient_pk, :tag, :kept, :other, :now_us, 'kept', :now_us,
+        :settled_by, :note)
+    ON CONFLICT (organization_id, patient_pk, tag, other) DO UPDATE SET state = 'kept', kept = excluded.kept,
+        settled_at_us = excluded.settled_at_us, settled_by = excluded.settled_by,
+        settled_note = excluded.settled_note
+""")
+"""Objects that still tell the value are not asked about again."""
+
+CORRECT_PATIENT = Sql("""
+    UPDATE patient SET name_key = :name_key, birth_date = :birth_date, sex = :sex, fragments = :fragments,
+        corrected = 1, updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
+REMOVE_PATIENT_VALUES = Sql("""
+    DELETE FROM patient_value
+    WHERE organization_id = :organization_id AND patient_pk = :patient_pk AND path IN :paths
+""")
+
+# --- mending ---------------------------------------------------------------------------------------------
+
+REFILE_STUDY = Sql("""
+    UPDATE study SET patient_pk = :patient_pk, updated_at_us = :now_us
+    WHERE organization_id = :organization_id AND id = :id
 """)

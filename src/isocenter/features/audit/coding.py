@@ -26,6 +26,7 @@ INSTANCES_TRANSFERRED = _dcm("110104", "DICOM Instances Transferred")
 STUDY_DELETED = _dcm("110105", "DICOM Study Deleted")
 EXPORT = _dcm("110106", "Export")
 IMPORT = _dcm("110107", "Import")
+PATIENT_RECORD = _dcm("110110", "Patient Record")
 QUERY = _dcm("110112", "Query")
 SECURITY_ALERT = _dcm("110113", "Security Alert")
 USER_AUTHENTICATION = _dcm("110114", "User Authentication")
@@ -47,6 +48,7 @@ STUDY_UID = _dcm("110180", "Study Instance UID")
 SOP_CLASS_UID = _dcm("110181", "SOP Class UID")
 SERIES_UID = _dcm("112002", "Series Instance UID")
 INSTANCE_UID = _dcm("110182", "SOP Instance UID")
+PATIENT_NUMBER = Coded("2", "RFC-3881", "Patient Number")
 USER_IDENTIFIER = Coded("11", "RFC-3881", "User Identifier")
 URI = Coded("12", "RFC-3881", "URI")
 
@@ -90,6 +92,8 @@ _CODINGS: dict[tuple[str, str], Coding] = {
     (Action.READ, "series"): _ACCESSED["R"],
     (Action.READ, "instance"): _ACCESSED["R"],
     (Action.READ, "quarantine"): _ACCESSED["R"],
+    (Action.READ, "patient"): Coding(PATIENT_RECORD, "R"),
+    (Action.READ, "patient-conflict"): Coding(PATIENT_RECORD, "R"),
     (Action.EXPORT, ""): _EXPORTED,
     (Action.SHARE, ""): _EXPORTED,
     (Action.DELETE, ""): _alert("D", SECURITY_CONFIGURATION),
@@ -104,6 +108,8 @@ _CODINGS: dict[tuple[str, str], Coding] = {
     (Action.CHANGE, "series"): _ACCESSED["U"],
     (Action.CHANGE, "instance"): _ACCESSED["U"],
     (Action.CHANGE, "quarantine"): _ACCESSED["U"],
+    (Action.CHANGE, "patient"): Coding(PATIENT_RECORD, "U"),
+    (Action.CHANGE, "patient-conflict"): Coding(PATIENT_RECORD, "U"),
     (Action.CHANGE, "ae-title"): _alert("U", NETWORK_CONFIGURATION),
     (Action.CHANGE, "user"): _alert("U", USER_SECURITY_ATTRIBUTES_CHANGED),
     (Action.CHANGE, "api-key"): _alert("U", USER_SECURITY_ATTRIBUTES_CHANGED),
@@ -130,6 +136,7 @@ def identifier_kind(entry: Entry) -> Coded:
         "study": STUDY_UID,
         "series": SERIES_UID,
         "instance": INSTANCE_UID,
+        "patient": PATIENT_NUMBER,
         "user": USER_IDENTIFIER,
     }.get(entry.resource_kind, URI)
 

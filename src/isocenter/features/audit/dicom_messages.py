@@ -102,12 +102,12 @@ def _third_party(message: Element, entry: Entry) -> None:
 
 def _object(message: Element, entry: Entry) -> None:
     query = entry.action == Action.SEARCH
-    user = entry.resource_kind == "user"
+    person = entry.resource_kind in {"user", "patient"}
     about = SubElement(
         message,
         "ParticipantObjectIdentification",
         ParticipantObjectID=_clean(identifier(entry)),
-        ParticipantObjectTypeCode="1" if user else "2",
+        ParticipantObjectTypeCode="1" if person else "2",
         ParticipantObjectTypeCodeRole=role_of(entry),
     )
     _coded(about, "ParticipantObjectIDTypeCode", identifier_kind(entry))
@@ -127,7 +127,7 @@ def role_of(entry: Entry) -> str:
     """ParticipantObjectTypeCodeRole: query, report, user, or security resource."""
     if entry.action == Action.SEARCH:
         return "24"
-    roles = {"study": "3", "series": "3", "instance": "3", "quarantine": "3", "user": "11"}
+    roles = {"study": "3", "series": "3", "instance": "3", "quarantine": "3", "patient": "1", "user": "11"}
     return roles.get(entry.resource_kind, "13")
 
 

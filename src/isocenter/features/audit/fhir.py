@@ -72,7 +72,7 @@ def _asker(entry: Entry, role: Coded | None) -> dict[str, Any]:
 
 def _entity(entry: Entry) -> dict[str, Any]:
     """Either a name or a query (constraint sev-1)."""
-    user = entry.resource_kind == "user"
+    person = entry.resource_kind in {"user", "patient"}
     entity: dict[str, Any] = {
         "what": {
             "identifier": {
@@ -80,7 +80,7 @@ def _entity(entry: Entry) -> dict[str, Any]:
                 "value": identifier(entry),
             }
         },
-        "type": {"system": _TYPES, "code": _PERSON if user else _SYSTEM_OBJECT},
+        "type": {"system": _TYPES, "code": _PERSON if person else _SYSTEM_OBJECT},
         "role": {"system": _ROLES, "code": role_of(entry)},
     }
     details = details_of(entry)

@@ -17,6 +17,8 @@ class Permission(StrEnum):
     WORKLIST_PERFORM = "worklist:perform"
     QUARANTINE_READ = "quarantine:read"
     QUARANTINE_SETTLE = "quarantine:settle"
+    PATIENTS_READ = "patients:read"
+    PATIENTS_MANAGE = "patients:manage"
     CHANGES_READ = "changes:read"
     AE_TITLES_READ = "ae-titles:read"
     AE_TITLES_MANAGE = "ae-titles:manage"
@@ -44,6 +46,7 @@ class Role(StrEnum):
 _READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE})
 _STORES = frozenset({Permission.STUDIES_STORE})
 _PERFORMS = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_PERFORM})
+_SETTLES = frozenset({Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE})
 _SCHEDULES = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_MANAGE})
 
 OPERATOR_PERMISSIONS = frozenset({Permission.ORGANIZATIONS_MANAGE})
@@ -55,8 +58,9 @@ PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
     | _STORES
     | _PERFORMS
     | _SCHEDULES
-    | {Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE},
-    Role.RADIOLOGIST: _READS | _STORES | _PERFORMS,
+    | _SETTLES
+    | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE},
+    Role.RADIOLOGIST: _READS | _STORES | _PERFORMS | {Permission.PATIENTS_READ},
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
     Role.SERVICE: _READS
     | _STORES

@@ -1,0 +1,94 @@
+"""kill -9 in the middle of merging patients (MISSION A1): all of a merge is there, or nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from test_archive_killed import Zygote
+
+from isocenter.features.archive.patient_identity import PatientIdentity
+from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.kit.errors import IsocenterError
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+
+MERGES = (
+    ("merge", "A", "B"),
+    ("merge", "B", "C"),
+    ("unmerge", "A"),
+    ("unmerge", "B"),
+    ("change_id", "C", "N"),
+    ("unmerge", "C"),
+)
+OWNERS = ("AABC", "BBBC", "CCCC", "AACC", "AABC", "AABN", "AABC")
+"""Whose the four studies are before the first of `MERGES` and after each."""
+
+STEPS = {
+    "sqlite": {
+        "write": (1, 5),
+        "BEGIN": (2, 6),
+        "INSERT": (1, 2, 5),
+        "UPDATE": (1, 2, 3, 5, 8, 13),
+        "COMMIT": (2, 6),
+    },
+    "postgresql": {"pg-write": (1, 5), "pg-drive": (2, 5, 8, 11)},
+}
+"""At which call of each step the process dies."""
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    made = Zygote()
+    yield made
+    made.close()
+
+
+async def owners(archive: TestArchive) -> str:
+    rows = await archive.rows(
+        "SELECT patient_id FROM study JOIN patient ON patient.id = study.patient_pk "
+        "ORDER BY study_instance_uid"
+    )
+    return "".join(row["patient_id"] for row in rows)
+
+
+async def told(archive: TestArchive) -> int:
+    found: int = await archive.one("SELECT count(*) FROM change_feed WHERE kind = 'patient-changed'")
+    return found
+
+
+@pytest.mark.parametrize("kind", STEPS)
+async def test_killed_while_patients_are_merged(
+    request: pytest.FixtureRequest, tmp_path: Path, zygote: Zygote, kind: str
+) -> None:
+    deaths = [
+        (at, moment, nth) for at in STEPS[kind] for moment in ("before", "after") for nth in STEPS[kind][at]
+    ]
+    reached = set()
+    with fresh_url(request, kind, tmp_path) as url:
+        async with opened(url, tmp_path) as archive:
+            await archive.send(
+                *(
+                    Image(patient_id=patient_id, study=f"1.{n}", series=f"1.{n}.1", sop=f"1.{n}.1.1")
+                    for n, patient_id in enumerate("AABC")
+                )
+            )
+        for at, moment, nth in deaths:
+            life = zygote.live(url=url, folder=str(tmp_path), merges=MERGES, point=at, moment=moment, nth=nth)
+            assert life.killed, (at, moment, nth)
+            done = len(life.acknowledged)
+            async with opened(url, tmp_path) as archive:
+                assert await owners(archive) in OWNERS[done : done + 2], (at, moment, nth, done)
+                assert await broken_promises(archive) == [], (at, moment, nth)
+                reached.add(done)
+                before = await told(archive)
+                for one in "ABC":
+                    with suppress(IsocenterError):
+                        await PatientMerges(archive.database, archive.clock).unmerge(
+                            ORGANIZATION, PatientIdentity(one)
+                        )
+                assert await owners(archive) == OWNERS[0]
+                assert await broken_promises(archive) == []
+                assert await told(archive) >= before
+    assert len(reached) >= 3, "it died at different moments"
