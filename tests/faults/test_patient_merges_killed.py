@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_archive_killed import Zygote
 
 from isocenter.features.archive.patient_identity import PatientIdentity
 from isocenter.features.archive.patient_merges import PatientMerges
 from isocenter.kit.errors import IsocenterError
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.killed import Zygote
 
 MERGES = (
     ("merge", "A", "B"),

@@ -145,6 +145,9 @@ async def test_another_id(archive: TestArchive) -> None:
     with pytest.raises(Conflict) as refused:
         await merges(archive).change_id(ORGANIZATION, new, B)
     assert refused.value.code == "patient-id-taken"
+    with pytest.raises(Conflict) as earlier:
+        await merges(archive).change_id(ORGANIZATION, new, A)
+    assert earlier.value.code == "patient-id-taken" and "undo the merge of that ID" in earlier.value.remedy
     await merges(archive).unmerge(ORGANIZATION, A)
     assert await owners(archive) == {"1.1": "A", "1.2": "B"}
     assert await archive.one("SELECT count(*) FROM patient") == 2
@@ -160,6 +163,30 @@ async def test_a_made_up_id_gives_way(archive: TestArchive) -> None:
     await archive.send(image("1.1", None, name=None).but(sop="1.1.1.2"))
     assert await owners(archive) == {"1.1": "B", "1.2": "B"}
     assert await archive.one("SELECT count(*) FROM instance") == 3
+
+
+async def test_ids_with_issuers_and_without(archive: TestArchive) -> None:
+    """An ID of one issuer is not the same ID of another; objects of a study may leave the issuer out."""
+    await archive.send(image("1.1", "A", issuer="X"), image("1.2", "A"), image("1.3", "B", issuer="Y"))
+    ax, by = PatientIdentity("A", "X"), PatientIdentity("B", "Y")
+    with pytest.raises(NotFound):
+        await merges(archive).merge(ORGANIZATION, ax, B)
+    await merges(archive).merge(ORGANIZATION, ax, by, by="jane")
+    await archive.send(image("1.4", "A", issuer="X"), image("1.5", "A"), image("1.6", "B", issuer="Y"))
+    assert (await owners(archive)) == {"1.1": "B", "1.2": "A", "1.3": "B", "1.4": "B", "1.5": "A", "1.6": "B"}
+    more = [
+        image("1.1", patient_id, issuer=issuer).but(sop=f"1.1.1.{n}", name="NAME^A")
+        for n, (patient_id, issuer) in enumerate(
+            (("A", "X"), ("A", None), ("A", "Z"), ("B", "Y"), (None, None)), 2
+        )
+    ]
+    kinds = [(await archive.send_one(one)).kind for one in more]
+    assert kinds == [KIND.STORED, KIND.STORED, KIND.QUARANTINED, KIND.STORED, KIND.STORED]
+    assert await found(archive, {PATIENT_ID: "A", ISSUER: "X"}) == ["1.1", "1.3", "1.4", "1.6"]
+    assert await found(archive, {PATIENT_ID: "A"}) == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
+    assert await found(archive, {PATIENT_ID: "B", ISSUER: "X"}) == []
+    back = await merges(archive).unmerge(ORGANIZATION, ax)
+    assert back.studies == ("1.1", "1.4")
 
 
 async def test_what_was_said_outlives_the_studies(archive: TestArchive) -> None:

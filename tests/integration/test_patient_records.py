@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.patient_identity import PatientIdentity
 from isocenter.features.archive.patient_merges import CHANGED
 from isocenter.features.archive.patient_services import Patients, patients_of
@@ -22,6 +24,7 @@ from isocenter.kit.errors import IsocenterError
 from isocenter.platform.security import NoRecorder, anybody
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 
+KIND = OutcomeKind
 A, B, C = PatientIdentity("A"), PatientIdentity("B"), PatientIdentity("C")
 NAME, BIRTH_DATE, SEX = 0x00100010, 0x00100030, 0x00100040
 
@@ -44,7 +47,7 @@ def patients(archive: TestArchive) -> Patients:
     return patients_of(archive.database, archive.clock)
 
 
-def image(number: int, patient_id: str = "A", **more: Any) -> Image:
+def image(number: int, patient_id: str | None = "A", **more: Any) -> Image:
     """An object of a study of its own."""
     study = f"1.{number}"
     return Image(
@@ -288,7 +291,8 @@ async def test_settling_while_objects_come(url: str, tmp_path: Path) -> None:
     """Processes file contradicting objects while others settle: each question is answered once."""
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(opened(url, tmp_path)) for _ in range(3)]
-        await processes[0].send(image(1))
+        await processes[0].send(image(1), image(2, birth_date="19500101"))
+        sent = asyncio.Event()
 
         async def send(archive: TestArchive, first: int) -> None:
             for number in range(first, first + 10):
@@ -296,7 +300,9 @@ async def test_settling_while_objects_come(url: str, tmp_path: Path) -> None:
 
         async def settle(archive: TestArchive) -> int:
             settled, conflicts = 0, patients_of(archive.database, archive.clock).conflicts
-            for turn in range(20):
+            turns = itertools.count()
+            while not sent.is_set():
+                turn = next(turns)
                 for one in await conflicts.list(ORGANIZATION, limit=1):
                     try:
                         await conflicts.settle(ORGANIZATION, one.id, "take" if turn % 2 else "keep")
@@ -305,11 +311,10 @@ async def test_settling_while_objects_come(url: str, tmp_path: Path) -> None:
                         assert error.code == "already-settled"
             return settled
 
-        *_, first, second = await asyncio.gather(
-            *(send(archive, 10 * n + 10) for n, archive in enumerate(processes)),
-            *map(settle, processes[:2]),
-        )
-        assert first + second > 0
+        settling = [asyncio.create_task(settle(archive)) for archive in processes[:2]]
+        await asyncio.gather(*(send(archive, 10 * n + 10) for n, archive in enumerate(processes)))
+        sent.set()
+        assert sum(await asyncio.gather(*settling)) > 0
         assert await broken_promises(processes[0]) == []
         [row] = await processes[0].rows("SELECT birth_date, fragments FROM patient")
         assert f'"{row["birth_date"]}"' in row["fragments"]
@@ -317,3 +322,43 @@ async def test_settling_while_objects_come(url: str, tmp_path: Path) -> None:
             "SELECT tag, other FROM patient_conflict GROUP BY tag, other HAVING count(*) > 1"
         )
         assert duplicates == []
+
+
+async def test_what_is_taken_of_a_former_id_is_who_is_left_s_too(
+    archive: TestArchive, patients: Patients
+) -> None:
+    """Where both said the same; a survivor that said something else keeps it."""
+    await archive.send(image(1), image(2, birth_date="19800101"), image(3, "B", birth_date="19600101"))
+    [conflict] = await patients.conflicts.list(ORGANIZATION)
+    new = PatientIdentity("N")
+    await patients.merges.change_id(ORGANIZATION, A, new)
+    assert (await patients.records.get(ORGANIZATION, new)).open_conflicts == 1
+    await patients.conflicts.settle(ORGANIZATION, conflict.id, "take")
+
+    async def birth_dates() -> dict[str, str]:
+        rows = await archive.rows("SELECT patient_id, birth_date FROM patient")
+        return {row["patient_id"]: row["birth_date"] for row in rows}
+
+    assert await birth_dates() == {"A": "19800101", "N": "19800101", "B": "19600101"}
+    await archive.send(image(4, birth_date="19900101"))
+    await patients.merges.merge(ORGANIZATION, new, B)
+    [second] = await patients.conflicts.list(ORGANIZATION)
+    await patients.conflicts.settle(ORGANIZATION, second.id, "take")
+    assert await birth_dates() == {"A": "19900101", "N": "19800101", "B": "19600101"}
+
+
+@pytest.mark.parametrize("patient_id", [None, "A"])
+async def test_objects_without_an_id_may_tell_a_name_that_was_given_up(
+    archive: TestArchive, patients: Patients, patient_id: str | None
+) -> None:
+    await archive.send(image(1, patient_id))
+    [row] = await archive.rows("SELECT patient_id FROM patient")
+    await patients.conflicts.correct(ORGANIZATION, PatientIdentity(row["patient_id"]), name="ROE^ANN")
+    kinds = [
+        (await archive.send_one(image(1, None, name=name).but(sop=f"1.1.1.{n}"))).kind
+        for n, name in enumerate(("DOE^JANE", "ROE^ANN", None, "POE^EVE"), 2)
+    ]
+    assert kinds == [KIND.STORED, KIND.STORED, KIND.STORED, KIND.QUARANTINED]
+    assert await patients.conflicts.list(ORGANIZATION) == []
+    real = image(1, "A", name="DOE^JANE").but(sop="1.1.1.9")
+    assert (await archive.send_one(real)).kind is KIND.STORED

@@ -23,7 +23,7 @@ from isocenter.features.archive.patient_identity import PatientIdentity, Said, c
 from isocenter.features.archive.patient_merges import CHANGED, living
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import Conflict, InvalidInput, NotFound
+from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
 State = Literal["open", "kept", "taken"]
@@ -72,14 +72,14 @@ class PatientConflicts:
     ) -> None:
         """Keep the patient's value, or take the other one.
 
-        Raises NotFound, Conflict when it is settled already, InvalidInput for a note that cannot be kept.
+        What is taken of a patient who was merged, or got another ID, is that of who is left too, where that
+        one had the same value. Raises NotFound, Conflict when it is settled already, InvalidInput for a note
+        that cannot be kept.
         """
         check_reason(note)
         row = await self._database.read(_get, organization_id, conflict_id)
         said = Said(by, note, self._now_us())
-        await self._database.write(
-            _settle, organization_id, conflict_id, row["patient_id"], _STATES[decision], said
-        )
+        await self._database.write(_settle, organization_id, row, _STATES[decision], said)
 
     async def correct(
         self,
@@ -132,13 +132,24 @@ def _get(organization_id: int, conflict_id: str) -> Work[Row]:
     return rows[0]
 
 
-def _settle(organization_id: int, conflict_id: str, patient_id: str, state: State, said: Said) -> Work[None]:
-    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, set(), {patient_id}))
+def _settle(organization_id: int, read: Row, state: State, said: Said) -> Work[None]:
+    """``read``: the conflict as it was before; by it is known whom to lock."""
+    conflict_id = read["public_id"]
+    patient_ids = {one for one in (read["patient_id"], read["survivor_id"]) if one}
+    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, set(), patient_ids))
     conflict = yield from _get(organization_id, conflict_id)
+    if conflict["survivor_pk"] != read["survivor_pk"]:
+        raise Busy("The patient is just being merged; try again.", retry_after_s=1)
     if not (yield from _close(organization_id, conflict_id, state, said)):
         raise Conflict(f"Conflict {conflict_id} was settled before.", code="already-settled")
-    if state == "taken":
-        yield from _set(organization_id, conflict["patient_pk"], [of_line(conflict["other"])], said)
+    if state == "kept":
+        return
+    taken, kept = of_line(conflict["other"]), of_line(conflict["kept"])
+    if conflict["survivor_pk"] is not None:  # locked first, as by whoever files objects
+        rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=conflict["survivor_pk"])
+        if rows and rows[0][kept.column] == kept.key:
+            yield from _set(organization_id, conflict["survivor_pk"], [taken], said)
+    yield from _set(organization_id, conflict["patient_pk"], [taken], said)
 
 
 def _close(organization_id: int, conflict_id: str, state: State, said: Said) -> Work[bool]:

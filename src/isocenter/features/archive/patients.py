@@ -22,10 +22,12 @@ from dataclasses import dataclass, replace
 from isocenter.dicom.json_model import text_fragment
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
+from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.attributes import Level
+from isocenter.features.archive.demographics import of_line
 from isocenter.features.archive.entry import Entry, LevelData
 from isocenter.features.archive.indexed_values import ValueRows
-from isocenter.features.archive.merge import contradictions, merge
+from isocenter.features.archive.merge import PATIENT_NAME, contradictions, merge
 from isocenter.platform.db import IntegrityViolation, Row, Work
 
 PATIENT_ID = 0x00100020
@@ -141,19 +143,32 @@ def row_to_fill(organization_id: int, known: KnownPatient, row: Row, entry: Entr
     is): its own, or that of whom the study's objects name. A Problem where the object may not join it."""
     told = entry.levels.patient.columns
     problem = objection(entry, known)
-    if problem is not None:
-        if not told["patient_id"]:
-            return problem
+    if problem is not None and told["patient_id"]:
         rows = yield queries.LOCK_MERGED(
             organization_id=organization_id,
             survivor_pk=known.pk,
             patient_id=told["patient_id"],
             issuer=told["issuer"],
         )
-        return rows[0] if rows else problem
-    if told["patient_id"] or known.told_pk == known.pk:
+        if rows:
+            return rows[0]
+        if not known.generated:
+            return problem
+    elif not told["patient_id"] and known.told_pk != known.pk:
+        row = yield from _lock_row(organization_id, known.told_pk)
+    if problem is None or (yield from _was_called(organization_id, row, str(told["name_key"]))):
         return row
-    return (yield from _lock_row(organization_id, known.told_pk))
+    return problem
+
+
+def _was_called(organization_id: int, row: Row, name_key: str) -> Work[bool]:
+    """Whether it is the patient's name, or one that a person gave up: objects go on telling that."""
+    if row["name_key"] == name_key:
+        return True
+    kept = yield statements.FIND_GIVEN_UP_VALUES(
+        organization_id=organization_id, patient_pk=row["id"], tag=f"{PATIENT_NAME:08X}"
+    )
+    return any(of_line(one["other"]).key == name_key for one in kept)
 
 
 def _lock_row(organization_id: int, pk: int) -> Work[Row]:

@@ -143,8 +143,10 @@ LIST_CONFLICTS = Sql("""
 FIND_CONFLICT = Sql("""
     SELECT conflict.id, conflict.public_id, conflict.patient_pk, patient.patient_id, patient.issuer,
            conflict.tag, conflict.kept, conflict.other, conflict.sop_instance_uid, conflict.seen_at_us,
-           conflict.state, conflict.settled_at_us, conflict.settled_by, conflict.settled_note
+           conflict.state, conflict.settled_at_us, conflict.settled_by, conflict.settled_note,
+           survivor.id AS survivor_pk, survivor.patient_id AS survivor_id
     FROM patient_conflict AS conflict JOIN patient ON patient.id = conflict.patient_pk
+    LEFT JOIN patient AS survivor ON survivor.id = patient.survivor_pk
     WHERE conflict.organization_id = :organization_id AND conflict.public_id = :public_id
 """)
 
@@ -179,6 +181,11 @@ GIVE_UP_VALUE = Sql("""
         settled_note = excluded.settled_note
 """)
 """Objects that still tell the value are not asked about again."""
+
+FIND_GIVEN_UP_VALUES = Sql("""
+    SELECT other FROM patient_conflict
+    WHERE organization_id = :organization_id AND patient_pk = :patient_pk AND tag = :tag AND state = 'kept'
+""")
 
 CORRECT_PATIENT = Sql("""
     UPDATE patient SET name_key = :name_key, birth_date = :birth_date, sex = :sex, fragments = :fragments,
