@@ -185,6 +185,19 @@ async def test_ids_with_issuers_and_without(archive: TestArchive) -> None:
     assert await found(archive, {PATIENT_ID: "A", ISSUER: "X"}) == ["1.1", "1.3", "1.4", "1.6"]
     assert await found(archive, {PATIENT_ID: "A"}) == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
     assert await found(archive, {PATIENT_ID: "B", ISSUER: "X"}) == []
+    for patient_id, issuer, objects in (
+        ("A", "X", 8),
+        ("B", "Y", 8),
+        ("A", "Y", 0),
+        ("A", "", 2),
+        ("", "X", 0),
+    ):
+        selected = await select_instances(archive.database, ORGANIZATION, Selection(patient_id, issuer))
+        assert len(selected) == objects, (patient_id, issuer)
+    selected = await select_instances(
+        archive.database, ORGANIZATION, Selection(issuer="X", studies=("1.3", "1.2"))
+    )
+    assert {one.study_instance_uid for one in selected} == {"1.3"}
     back = await merges(archive).unmerge(ORGANIZATION, ax)
     assert back.studies == ("1.1", "1.4")
 

@@ -15,7 +15,9 @@ from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FI
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation
-from services.archive import Image, fresh_url
+from isocenter.features.archive.patient_identity import PatientIdentity
+from isocenter.features.archive.patient_merges import PatientMerges
+from services.archive import ORGANIZATION, Image, fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 from services.sequences import items, request
 
@@ -97,6 +99,21 @@ async def test_studies_by_every_kind_of_key(
         assert caught.value.status == 0xC000 and caught.value.comment
         return
     assert studies(await door.find("STUDY", **keys)) == found
+
+
+async def test_former_patient_ids_find_who_is_left(door: ScpDoor) -> None:
+    merges = PatientMerges(door.archive.database, door.archive.clock)
+    await merges.merge(ORGANIZATION, PatientIdentity("P2"), PatientIdentity("P1"))
+    await merges.change_id(ORGANIZATION, PatientIdentity("P3"), PatientIdentity("N3", "X"))
+    for key in (b"P1", b"P2", b"P2*"):
+        assert studies(await door.find("STUDY", t00100020=key)) == ["1", "2", "5"]
+    patients = await door.find("PATIENT", model_uid=PATIENT_ROOT_FIND, t00100020=b"P2")
+    assert [one[0x00100020] for one in patients] == [b"P1"]
+    assert await door.find("STUDY", t00100020=b"P3", t00100021=b"X") == []
+    [renamed] = await door.find("STUDY", t00100020=b"P3", t00100021=b"", t0020000D=b"")
+    assert (renamed[0x00100020], renamed[0x00100021]) == (b"N3", b"X ")
+    everybody = await door.find("PATIENT", model_uid=PATIENT_ROOT_FIND, t00100020=b"")
+    assert sorted(one[0x00100020] for one in everybody) == [b"N3", b"P1", b"P4"]
 
 
 async def test_an_answer_holds_what_was_asked_and_where_to_get_it(door: ScpDoor) -> None:

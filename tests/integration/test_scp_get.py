@@ -20,8 +20,10 @@ from isocenter.dimse.net.errors import AssociationAborted, ContextNotAccepted
 from isocenter.dimse.protocol.user_information import RoleSelection
 from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
+from isocenter.features.archive.patient_identity import PatientIdentity
+from isocenter.features.archive.patient_merges import PatientMerges
 from isocenter.features.remotes.streaming import Sender
-from services.archive import CT, Image, fresh_url
+from services.archive import CT, ORGANIZATION, Image, fresh_url
 from services.retrieving import SR, Gate, Receiver, get, get_contexts, got, images
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 
@@ -70,6 +72,18 @@ async def test_levels_and_models_in_order(
     assert receiver.uids == sops(*expected)
     assert [stored.data for stored in receiver.stored] == [image.data_set for image in expected]
     assert all(stored.request.move_originator_ae_title is None for stored in receiver.stored)
+
+
+async def test_a_former_patient_id_retrieves_what_is_of_who_is_left(door: ScpDoor) -> None:
+    merges = PatientMerges(door.archive.database, door.archive.clock)
+    await merges.merge(ORGANIZATION, PatientIdentity("P2"), PatientIdentity("P1"))
+    receiver = Receiver()
+    contexts = get_contexts((CT, SR), model=PATIENT_ROOT_GET)
+    responses = await get(
+        door, receiver, "PATIENT", model_uid=PATIENT_ROOT_GET, contexts=contexts, t00100020=b"P2"
+    )
+    assert responses.counts == (0, 9, 0, 0)
+    assert sorted(receiver.uids) == sorted(sops(*TWO_SERIES, *REPORT, *OTHER))
 
 
 async def test_without_the_role_nothing_can_be_sent(door: ScpDoor) -> None:

@@ -146,6 +146,35 @@ def settle_quarantine(server: Isocenter) -> None:
         server.request("POST", f"{path}/accept", wrong, {"Content-Type": "application/json"})
 
 
+def manage_patients(server: Isocenter) -> None:
+    def who(patient_id: str, issuer: str = f"{MARK}ISSUER") -> dict[str, str]:
+        return {"patient_id": patient_id, "issuer": issuer}
+
+    here, new = who(f"{MARK}ID"), who(f"{MARK}NEW", MARK)
+    why = f"{MARK} said so"
+    for path, asked in (
+        ("correct", {"patient": here, "name": f"{MARK}^ANN", "birth_date": BORN, "note": why}),
+        ("correct", {"patient": here, "birth_date": MARK}),
+        ("correct", {"patient": here, MARK: MARK}),
+        ("change-id", {"patient": here, "to": new, "reason": why}),
+        ("change-id", {"patient": here, "to": new}),
+        ("change-id", {"patient": new, "to": who(f"{MARK}\\")}),
+        ("merge", {"source": new, "target": here}),
+        ("merge", {"source": who(MARK * 30), "target": new}),
+        ("link", {"patient": here, "other": new}),
+        ("unlink", {"patient": here, "other": new}),
+        ("unmerge", {"patient": here}),
+        ("unmerge", {"patient": here}),
+        (f"conflicts/{MARK}/settle", {"decision": MARK, "note": why}),
+    ):
+        body = orjson.dumps(asked)
+        server.request("POST", f"/api/v1/patients/{path}", body, {"Content-Type": "application/json"})
+    for query in (f"?patient_id={MARK}ID&issuer={MARK}ISSUER", f"?patient_id={NAMED}", f"?{MARK}=1"):
+        server.request("GET", f"/api/v1/patients{query}")
+        server.request("GET", f"/api/v1/patients/conflicts{query}")
+    server.run("patient", "show", f"{MARK}ID", "--issuer", f"{MARK}ISSUER", "--log-level", "debug")
+
+
 def send_and_ask_by_dimse(server: Isocenter, dcmtk: Dcmtk, folder: Path) -> None:
     files = write(folder)
     for file in files:
@@ -209,6 +238,7 @@ def test_no_mark_is_in_anything_that_was_written(
     imported = server.run("import", folder, "--log-level", "debug")
     ask_by_http(server)
     settle_quarantine(server)
+    manage_patients(server)
     with store_away(server):
         dcmtk.run("storescu", *server.called, folder / f"{MARK}^JANE" / f"born {BORN}" / f"{MARK}0.dcm")
         body, headers = multipart([GOOD.but(sop="1.2.3.1.1.9").file])
@@ -220,6 +250,7 @@ def test_no_mark_is_in_anything_that_was_written(
         send_by_http(server)
         ask_by_http(server)
         settle_quarantine(server)
+        manage_patients(server)
         broken = server.run("import", folder)
     for lost in server.objects():
         lost.unlink()

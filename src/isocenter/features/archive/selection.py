@@ -16,11 +16,12 @@ _SELECT = """
            i.transfer_syntax_uid, i.object_key, i.size, i.header_size, i.sha256, i.number_of_frames,
            i.pixel_offset, i.pixel_length, '' AS frame_offsets
 """
-_CONDITIONS = {
+_CONDITIONS = {  # a patient's own ID and issuer, or those of one who was merged into it
     "patient_id": "p.id IN (SELECT coalesce(o.survivor_pk, o.id) FROM patient o"
     " WHERE o.organization_id = :organization_id AND o.patient_id = :patient_id)",
     "issuer": "EXISTS (SELECT 1 FROM patient o WHERE o.organization_id = :organization_id"
-    " AND o.issuer = :issuer AND (o.id = p.id OR o.survivor_pk = p.id))",
+    " AND o.issuer = :issuer AND (:patient_id = '' OR o.patient_id = :patient_id)"
+    " AND (o.id = p.id OR o.survivor_pk = p.id))",
     "studies": "s.study_instance_uid IN :studies",
     "series": "e.series_instance_uid IN :series",
     "instances": "i.sop_instance_uid IN :instances",
@@ -112,5 +113,7 @@ def _select(organization_id: int, selection: Selection) -> Work[list[StoredInsta
     conditions = " AND ".join([_JOINED_ON, *(_CONDITIONS[name] for name in given)])
     sql = composed(f"{_SELECT} FROM {_JOINED_FROM[first]} WHERE {conditions} {_IN_ORDER}")
     params = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    if "issuer" in given:
+        params["patient_id"] = selection.patient_id
     rows = yield sql(organization_id=organization_id, limit=OBJECTS_MAX + 1, **params)
     return [StoredInstance(*(row[position] for position in range(13))) for row in rows]
