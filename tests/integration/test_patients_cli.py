@@ -142,5 +142,7 @@ async def test_what_no_terminal_shall_see(two: TwoOrganizations, cli: Cli) -> No
     )
     for said in (await cli("show", "E"), await cli("conflicts")):
         assert "\x1b" not in said and "\x9b" not in said and "RED" in said
+    await cli("merge", "E", "A", "--reason", "\x1b[31mBLUE\x9b")
+    assert "?[31mBLUE?" in await cli("show", "E")
     assert "Patient ID or its issuer" in await cli("show", b"\xff\xfe", status=1)
     await cli("show", "x" * 65, status=1)

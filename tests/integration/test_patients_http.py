@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import orjson
 import pytest
+from starlette.routing import BaseRoute
 
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.application import create_app
+from isocenter.doors.http.gate import declared
 from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.patient_services import patients_of
 from isocenter.features.audit.trail import AuditTrail
+from isocenter.kit.clock import SystemClock
+from isocenter.platform.security import PERMISSIONS_OF_ROLE, Permission, Role
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 from services.dicomweb import open_gate
 
@@ -249,3 +253,16 @@ async def test_questions_that_are_none(
     answer = await api.get(f"/api/v1/patients{query}")
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert "SECRET" not in answer.text
+
+
+def test_looking_is_one_permission_and_changing_another() -> None:
+    router = patient_router(patients_of(cast("Any", None), SystemClock()), open_gate())
+    found = {(method, permission) for route in router.routes for method, permission in declared_of(route)}
+    assert found == {("GET", Permission.PATIENTS_READ), ("POST", Permission.PATIENTS_MANAGE)}
+    assert Permission.PATIENTS_MANAGE not in PERMISSIONS_OF_ROLE[Role.RADIOLOGIST]
+
+
+def declared_of(route: BaseRoute) -> list[tuple[str, str]]:
+    found = declared(route)
+    assert found is not None and not isinstance(found, str)
+    return [*found.items()]
