@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, 
 
 KIND = OutcomeKind
 PATIENT_ID, ISSUER, STUDY_UID = 0x00100020, 0x00100021, 0x0020000D
+DOINGS = (*["send"] * 3, *["merge"] * 4, *["unmerge"] * 3, *["change"] * 2, "delete")
 A, B, C = PatientIdentity("A"), PatientIdentity("B"), PatientIdentity("C")
 
 
@@ -235,6 +237,51 @@ async def test_refused(archive: TestArchive) -> None:
         with pytest.raises((InvalidInput, Conflict, NotFound)) as error:
             await refused
         assert error.value.code == code
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_done_studies_follow_whom_they_name(archive: TestArchive, seed: int) -> None:
+    """Against a model that only knows whom each study names and who was merged into whom."""
+    chance, service = random.Random(seed), merges(archive)
+    names, into, numbers, done = {}, dict[str, str](), itertools.count(), Counter[str]()
+
+    def left(patient_id: str) -> str:
+        while patient_id in into:
+            patient_id = into[patient_id]
+        return patient_id
+
+    for _ in range(60):
+        known = sorted({*"ABCDEF", *into, *into.values()})
+        living = {name for name in known if name not in into}
+        one, other = chance.sample(sorted(living | {*chance.sample(known, 2)}), 2)
+        with suppress(Conflict, NotFound):
+            doing = chance.choice(DOINGS)
+            match doing:
+                case "send":
+                    study = f"1.{next(numbers)}"
+                    await archive.send_one(image(study, one))
+                    names[study] = one
+                case "merge":
+                    await service.merge(ORGANIZATION, PatientIdentity(one), PatientIdentity(other))
+                    into[one] = other
+                case "unmerge":
+                    one = chance.choice(sorted(into) or [one])
+                    await service.unmerge(ORGANIZATION, PatientIdentity(one))
+                    del into[one]
+                case "change":
+                    new = f"N{next(numbers)}"
+                    await service.change_id(ORGANIZATION, PatientIdentity(one), PatientIdentity(new))
+                    into[one] = new
+                case "delete" if names:
+                    study = chance.choice(sorted(names))
+                    await delete_objects(archive.database, archive.clock, ORGANIZATION, study)
+                    del names[study]
+            done[doing] += 1
+        assert await owners(archive) == {study: left(told) for study, told in names.items()}
+        expected = sorted(study for study, told in names.items() if left(told) == left(one))
+        assert await found(archive, {PATIENT_ID: one}) == expected
+        assert await broken_promises(archive) == []
+    assert min(done["merge"], done["unmerge"], done["change"], done["delete"]) >= 1, done
 
 
 async def test_merging_while_objects_come(url: str, tmp_path: Path) -> None:
