@@ -300,7 +300,7 @@ async def opened(
 async def broken_promises(archive: TestArchive) -> list[str]:
     """What does not hold of index and store; empty for a sound archive."""
     broken: list[str] = []
-    for table in ("instance", "quarantine"):
+    for table in ("instance", "quarantine", "deleted_object"):
         waiting = " WHERE state = 'waiting'" if table == "quarantine" else ""
         for row in await archive.rows(f"SELECT object_key, size, header_size, sha256 FROM {table}{waiting}"):
             broken += await _object_problems(archive, table, row)
@@ -335,7 +335,7 @@ async def _feed_problems(archive: TestArchive) -> Sequence[str]:
 async def _usage_problems(archive: TestArchive) -> Sequence[str]:
     """What is counted is what is there, of each organisation."""
     there: dict[int, tuple[int, int]] = {}
-    for table in ("instance", "quarantine WHERE state = 'waiting'"):
+    for table in ("instance", "quarantine WHERE state = 'waiting'", "deleted_object"):
         for row in await archive.rows(f"SELECT organization_id, size FROM {table}"):
             objects, size = there.get(row["organization_id"], (0, 0))
             there[row["organization_id"]] = (objects + 1, size + row["size"])
@@ -346,6 +346,11 @@ async def _usage_problems(archive: TestArchive) -> Sequence[str]:
 
 
 _COUNTERS = (
+    (
+        "SELECT id, objects FROM deletion WHERE objects <> CASE WHEN state <> 'waiting' THEN 0 ELSE "
+        "(SELECT count(*) FROM deleted_object WHERE deletion_pk = deletion.id) END",
+        "deletion counts wrongly",
+    ),
     (
         "SELECT study.id, patient_pk FROM study JOIN patient told ON told.id = study.told_patient_pk "
         "WHERE patient_pk <> coalesce(told.survivor_pk, told.id)",

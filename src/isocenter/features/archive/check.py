@@ -42,6 +42,11 @@ PAGE_OF_QUARANTINE = Sql("""
     WHERE organization_id = :organization_id AND state = 'waiting' AND id > :after ORDER BY id LIMIT :limit
 """)
 
+PAGE_OF_DELETED = Sql("""
+    SELECT id, object_key, size, header_size, sha256, 'deleted ' || sop_instance_uid AS name
+    FROM deleted_object WHERE organization_id = :organization_id AND id > :after ORDER BY id LIMIT :limit
+""")
+
 FIND_WRONG_SERIES = Sql("""
     SELECT series.id FROM series
     LEFT JOIN (SELECT series_pk, count(*) AS held FROM instance
@@ -133,7 +138,7 @@ class StorageCheck:
         report: CheckReport,
         progress: Callable[[CheckReport], None],
     ) -> None:
-        for page in (PAGE_OF_OBJECTS, PAGE_OF_QUARANTINE):
+        for page in (PAGE_OF_OBJECTS, PAGE_OF_QUARANTINE, PAGE_OF_DELETED):
             after = 0
             while rows := await self._database.read(_page, organization_id, page, after):
                 for row in rows:

@@ -1,4 +1,4 @@
-"""Deleting studies, series and instances from the index.
+"""Taking studies, series and instances out of the index; what they were waits beside it (ADR 0022).
 
 The objects themselves stay in the store until the orphan sweep finds that nothing refers to them: deleting
 them here could take away bytes that another row shares (content addresses) or that are being received again.
@@ -6,37 +6,59 @@ them here could take away bytes that another row shares (content addresses) or t
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from isocenter.features.archive import changes, queries
+from isocenter.features.archive import queries_deletions as statements
 from isocenter.features.archive.filing import stripes
+from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import NotFound
-from isocenter.platform.db import Database, Sql, Work
+from isocenter.platform.db import Database, Row, Work
 
-FIND_SERIES = Sql("""
-    SELECT id FROM series WHERE organization_id = :organization_id AND study_pk = :study_pk ORDER BY id
-""")
+DAY_US = 86_400 * 1_000_000
+GRACE_DAYS = 30
+"""Where an organisation has not said how long what it deletes can be restored (``deletion_grace_days``)."""
 
-FIND_ONE_SERIES = Sql("""
-    SELECT id FROM series WHERE organization_id = :organization_id AND study_pk = :study_pk
-      AND series_instance_uid = :series
-""")
+_KEPT_OF_INSTANCE = (
+    *("current", "transfer_syntax_uid", "received_sha256", "received_transfer_syntax_uid"),
+    *("duplicate_count", "door", "peer", "received_at_us"),
+)
+_SHOWN = frozenset({"00100010", "00100020", "00100021", "00080020", "00081030"})
+"""Name, ID and its issuer, study date and description: for whoever wonders what was deleted."""
 
-# Earlier versions (keep-both) go with the current one.
-DELETE_OF_SERIES = Sql("""
-    DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
-    RETURNING current, size
-""")
 
-DELETE_ONE = Sql("""
-    DELETE FROM instance WHERE organization_id = :organization_id AND series_pk IN :series_pks
-      AND sop_instance_uid = :instance
-    RETURNING current, size
-""")
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who deletes, and why."""
+
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """``instances``: those that were current. ``deletion``: what restores them; empty where there is no
+    grace."""
+
+    instances: int
+    deletion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A study; one of its series; one instance of that."""
+
+    study: str
+    series: str = ""
+    instance: str = ""
 
 
 async def delete_objects(
@@ -47,6 +69,7 @@ async def delete_objects(
     *,
     series: str = "",
     instance: str = "",
+    cause: Cause | None = None,
 ) -> int:
     """Delete a study, one of its series, or one instance, in one transaction; how many instances went.
 
@@ -55,46 +78,146 @@ async def delete_objects(
     Raises NotFound when there is nothing of that name.
     """
     now_us = int(clock.now().timestamp() * 1_000_000)
-    return await database.write(delete_rows, organization_id, study, series, instance, now_us=now_us)
+    scopes = [Scope(study, series, instance)]
+    deleted = await database.write(delete_rows, organization_id, scopes, cause or Cause(), now_us)
+    return deleted.instances
 
 
-def lock_study(organization_id: int, study: str) -> Work[None]:
-    """Whoever files objects of the study takes turns with us: what is deleted is what was there."""
-    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, {study}, frozenset()))
+def lock_studies(
+    organization_id: int, studies: Sequence[str], patient_ids: frozenset[str] = frozenset()
+) -> Work[None]:
+    """Whoever files objects of the studies takes turns with us: what is deleted is what was there."""
+    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, set(studies), patient_ids))
 
 
-def delete_rows(
-    organization_id: int, study: str, series: str = "", instance: str = "", *, now_us: int, reason: str = ""
-) -> Work[int]:
-    """``reason``: why, where nobody asked for it."""
-    yield from lock_study(organization_id, study)
-    rows = yield queries.LOCK_STUDY(organization_id=organization_id, study_instance_uid=study)
-    if not rows:
+def delete_rows(organization_id: int, scopes: Sequence[Scope], cause: Cause, now_us: int) -> Work[Deleted]:
+    """All of them as one deletion. The caller's transaction may have locked the studies before."""
+    yield from lock_studies(organization_id, [scope.study for scope in scopes])
+    aside = yield from _open_deletion(organization_id, scopes, cause, now_us)
+    growth, told, instances = Growth(), [], 0
+    for scope in scopes:
+        rows = yield from _take(organization_id, scope, now_us, aside)
+        current = sum(row["current"] for row in rows)
+        if aside is None:
+            for row in rows:
+                growth.take(row["size"])
+        instances += current
+        told.append(_told(scope, current, cause, aside))
+    if aside is not None:
+        yield from recount_deletion(organization_id, aside.pk)
+    yield from changes.append(organization_id, told, growth, now_us)
+    return Deleted(instances, aside.public_id if aside else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """The deletion that the rows go to."""
+
+    pk: int
+    public_id: str
+
+
+def _open_deletion(
+    organization_id: int, scopes: Sequence[Scope], cause: Cause, now_us: int
+) -> Work[_Aside | None]:
+    rows = yield FIND_SETTINGS(organization_id=organization_id)
+    days = orjson.loads(rows[0]["settings"]).get("deletion_grace_days", GRACE_DAYS)
+    if not days:
+        return None
+    one = scopes[0] if len(scopes) == 1 else Scope("")
+    public_id = secrets.token_hex(16)
+    [row] = yield statements.INSERT_DELETION(
+        organization_id=organization_id,
+        public_id=public_id,
+        study=one.study,
+        series=one.series,
+        instance=one.instance,
+        reason=cause.reason,
+        deleted_by=cause.by,
+        known=(yield from _known(organization_id, scopes)),
+        now_us=now_us,
+        purge_at_us=now_us + days * DAY_US,
+    )
+    return _Aside(row["id"], public_id)
+
+
+def _known(organization_id: int, scopes: Sequence[Scope]) -> Work[str]:
+    """DICOM JSON of whose it is; of the study, too, where it is only one."""
+    rows = yield statements.FIND_WHOSE(organization_id=organization_id, study=scopes[0].study)
+    lines = [line for row in rows for line in row["patient"].split("\n")]
+    if len(scopes) == 1:
+        lines += [line for row in rows for line in row["study"].split("\n")]
+    return "{" + ",".join(sorted(line for line in lines if line[1:9] in _SHOWN)) + "}"
+
+
+def _take(organization_id: int, scope: Scope, now_us: int, aside: _Aside | None) -> Work[list[Row]]:
+    """The rows of the instances, which are gone."""
+    found = yield queries.LOCK_STUDY(organization_id=organization_id, study_instance_uid=scope.study)
+    if not found:
         raise _unknown("study")
-    scope: dict[str, Any] = {"organization_id": organization_id, "study_pk": rows[0]["id"]}
-    rows = yield FIND_ONE_SERIES(**scope, series=series) if series else FIND_SERIES(**scope)
-    if series and not rows:
+    within: dict[str, Any] = {"organization_id": organization_id, "study_pk": found[0]["id"]}
+    found = yield (
+        statements.FIND_ONE_SERIES(**within, series=scope.series)
+        if scope.series
+        else statements.FIND_SERIES(**within)
+    )
+    if scope.series and not found:
         raise _unknown("series")
-    series_pks = [row["id"] for row in rows]
-    growth = Growth()
-    deleted = yield from _delete_instances(organization_id, series_pks, instance, growth)
-    if instance and not deleted:
+    of_series: dict[str, Any] = {
+        "organization_id": organization_id,
+        "series_pks": [row["id"] for row in found],
+    }
+    rows = yield (
+        statements.TAKE_ONE(**of_series, instance=scope.instance)
+        if scope.instance
+        else statements.TAKE_OF_SERIES(**of_series)
+    )
+    if scope.instance and not rows:
         raise _unknown("instance")
-    yield from recount_series(organization_id, series_pks, now_us)
-    detail = {"instances": deleted} | ({"reason": reason} if reason else {})
-    told = changes.Told("deleted", study, series, instance, detail)
-    yield from changes.append(organization_id, [told], growth, now_us)
-    return deleted
+    if aside is not None:
+        uids = {row["id"]: row[1] for row in (yield statements.FIND_SERIES_UIDS(**of_series))}
+        yield statements.INSERT_DELETED_OBJECT.many(
+            [_put_aside(organization_id, aside, scope.study, uids[row["series_pk"]], row) for row in rows]
+        )
+    yield from recount_series(organization_id, of_series["series_pks"], now_us)
+    return rows
 
 
-def _delete_instances(
-    organization_id: int, series_pks: Sequence[int], instance: str, growth: Growth
-) -> Work[int]:
-    scope = {"organization_id": organization_id, "series_pks": list(series_pks)}
-    rows = yield DELETE_ONE(**scope, instance=instance) if instance else DELETE_OF_SERIES(**scope)
-    for row in rows:
-        growth.take(row["size"])
-    return sum(row["current"] for row in rows)
+def _put_aside(
+    organization_id: int, aside: _Aside, study: str, series: str, row: Row
+) -> dict[str, str | int]:
+    kept = {name: row[name] for name in _KEPT_OF_INSTANCE}
+    return {
+        "organization_id": organization_id,
+        "deletion_pk": aside.pk,
+        "study": study,
+        "series": series,
+        "sop_instance_uid": row["sop_instance_uid"],
+        "object_key": row["object_key"],
+        "size": row["size"],
+        "header_size": row["header_size"],
+        "sha256": row["sha256"],
+        "version": row["version"],
+        "instance": orjson.dumps(kept).decode(),
+    }
+
+
+def recount_deletion(organization_id: int, deletion_pk: int) -> Work[int]:
+    """How many objects wait in it now."""
+    [row] = yield statements.COUNT_OBJECTS(organization_id=organization_id, deletion_pk=deletion_pk)
+    yield statements.SET_CONTENTS(
+        organization_id=organization_id, id=deletion_pk, objects=row["objects"], bytes=int(row["bytes"])
+    )
+    return int(row["objects"])
+
+
+def _told(scope: Scope, instances: int, cause: Cause, aside: _Aside | None) -> changes.Told:
+    detail: dict[str, object] = {"instances": instances}
+    if cause.reason:
+        detail["reason"] = cause.reason
+    if aside is not None:
+        detail["deletion"] = aside.public_id
+    return changes.Told("deleted", scope.study, scope.series, scope.instance, detail)
 
 
 def _unknown(what: str) -> NotFound:

@@ -363,6 +363,9 @@ FIND_REFERENCED = Sql("""
     SELECT object_key FROM quarantine
     WHERE organization_id = :organization_id AND state = 'waiting' AND object_key IN :keys
     UNION
+    SELECT object_key FROM deleted_object
+    WHERE organization_id = :organization_id AND object_key IN :keys
+    UNION
     SELECT object_key FROM series_derived
     WHERE organization_id = :organization_id AND object_key IN :keys
 """)

@@ -28,7 +28,9 @@ SUM_TOTAL = Sql("""
     FROM (SELECT size FROM instance WHERE organization_id = :organization_id
           UNION ALL
           SELECT size FROM quarantine
-          WHERE organization_id = :organization_id AND state = 'waiting') AS kept
+          WHERE organization_id = :organization_id AND state = 'waiting'
+          UNION ALL
+          SELECT size FROM deleted_object WHERE organization_id = :organization_id) AS kept
 """)
 """What ``archive_total`` should say."""
 

@@ -28,7 +28,7 @@ class QuotaReached(OutOfSpace):
         allowed, used = format_bytes(quota_bytes), format_bytes(used_bytes)
         super().__init__(
             f"Over the organisation's quota of {allowed}: {used} are used.",
-            remedy="Delete what is no longer needed, or have the operator raise the quota.",
+            remedy="Delete what is no longer needed and purge it, or have the operator raise the quota.",
         )
         self.used_bytes = used_bytes
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from isocenter.features.archive.delete import delete_rows, lock_study
+from isocenter.features.archive.delete import DAY_US, Cause, Scope, delete_rows, lock_studies
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.queries import FIND_ORGANIZATIONS
 from isocenter.features.archive.queries_retention import COUNT_DUE, FIND_DUE, FIND_NEWEST
@@ -26,7 +26,6 @@ from isocenter.platform.telemetry import get_logger
 
 log = get_logger(__name__)
 
-DAY_US = 86_400 * 1_000_000
 JUMP_S = 86_400.0
 """So far the wall clock may run ahead of the monotonic one between two rounds."""
 
@@ -168,15 +167,16 @@ def _due(
 
 def _remove(organization_id: int, study: str, now_us: int) -> Work[tuple[int, int] | None]:
     """The days after which it went, and how many instances; None where it is not due (any more)."""
-    yield from lock_study(organization_id, study)
+    yield from lock_studies(organization_id, [study])
     days = yield from _retention_days(organization_id)
     if days is None:
         return None
     [newest] = yield FIND_NEWEST(organization_id=organization_id, study_instance_uid=study)
     if newest["newest_at_us"] is None or newest["newest_at_us"] >= now_us - days * DAY_US:
         return None
-    instances = yield from delete_rows(organization_id, study, now_us=now_us, reason="retention")
-    return days, instances
+    cause = Cause(by="retention", reason="retention")
+    deleted = yield from delete_rows(organization_id, [Scope(study)], cause, now_us)
+    return days, deleted.instances
 
 
 def _retention_days(organization_id: int) -> Work[int | None]:

@@ -269,6 +269,7 @@ deletion = sa.Table(  # what somebody deleted, until its grace is over (``deleti
     text("sop_instance_uid"),
     text("reason"),
     text("deleted_by"),
+    sa.Column("known", Text, nullable=False, server_default="{}"),  # DICOM JSON, for whoever looks at it
     count("objects"),
     count("bytes"),
     instant("deleted_at_us"),

@@ -1,7 +1,8 @@
 """How much an organisation keeps, counted by the very transactions that change it.
 
-Counted is each object that a row refers to: current ones, earlier versions, what waits in quarantine. What no
-row refers to any more counts no longer, although its bytes lie in the store until the sweep's grace is over.
+Counted is each object that a row refers to: current ones, earlier versions, what waits in quarantine or was
+deleted and can still be restored. What no row refers to any more counts no longer, although its bytes lie in
+the store until the sweep's grace is over.
 ``storage check`` proves the count.
 """
 

@@ -270,6 +270,7 @@ def upgrade() -> None:
         sa.Column("sop_instance_uid", Text, server_default="", nullable=False),
         sa.Column("reason", Text, server_default="", nullable=False),
         sa.Column("deleted_by", Text, server_default="", nullable=False),
+        sa.Column("known", Text, server_default="{}", nullable=False),
         sa.Column("objects", BigInt, server_default="0", nullable=False),
         sa.Column("bytes", BigInt, server_default="0", nullable=False),
         sa.Column("deleted_at_us", BigInt, nullable=False),
