@@ -56,7 +56,7 @@ _PLACES = {
     "conflict_id": "1" * 32,
     "workitem": _UID,
     "aetitle": "AE1",
-    "item_id": "9",
+    "item_id:int": "9",
     "uid": "9.9",
     "provider": "default.kc",
     "provider_name": "kc",
