@@ -20,6 +20,7 @@ from isocenter.doors.http.application import create_app
 from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.commitment_routes import commitment_router
+from isocenter.doors.http.deletion_routes import deletion_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
@@ -41,14 +42,17 @@ from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.deletions import Deletions
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.patient_services import Patients, patients_of
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
+from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
+from isocenter.features.archive.restoring import Restoring
 from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.series_metadata import SeriesMetadata
 from isocenter.features.archive.spare_time import SpareTime
@@ -105,6 +109,8 @@ class Archive:
     ingest: Ingest
     policies: PolicyBook
     quarantine: Quarantine
+    deletions: Deletions
+    restoring: Restoring
     patients: Patients
     retention: Retention
     sweep: OrphanSweep
@@ -177,6 +183,8 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             policies=policies,
             quarantine=Quarantine(database, ingest, clock),
             patients=patients_of(database, clock),
+            deletions=Deletions(database, clock),
+            restoring=Restoring(database, ingest, clock),
             retention=Retention(database, clock, trail),
             sweep=OrphanSweep(database, store, clock, grace=timedelta(seconds=settings.sweep_grace_s)),
             check=StorageCheck(database, store, ingest, clock),
@@ -321,6 +329,7 @@ class Server:
         )
         routers = (
             quarantine_router(archive.quarantine, gate, archive.trail),
+            deletion_router(archive.deletions, archive.restoring, gate, archive.trail),
             patient_router(archive.patients, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
@@ -385,6 +394,7 @@ class Server:
         self._delivery = _audit_delivery(archive)
         self._housekeeping = Housekeeping(
             archive.retention,
+            Purging(archive.database, archive.deletions, archive.clock, archive.trail),
             archive.sweep,
             self._tidy,
             interval_s=settings.sweep_interval_s,

@@ -1,4 +1,4 @@
-"""What was deleted is nowhere to be found, can be restored while its grace lasts, and is then gone for good."""
+"""What was deleted is not to be found, can be restored while its grace lasts, and is then gone for good."""
 
 from __future__ import annotations
 

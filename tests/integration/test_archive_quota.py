@@ -12,14 +12,21 @@ import pytest
 import structlog
 
 from isocenter.features.archive.committer import BatchRefused
-from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.entry import Outcome, OutcomeKind
 from isocenter.features.archive.holdings import Held, Holdings
 from isocenter.features.archive.policies import REFRESH_S, BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.quota import QuotaReached
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import (
+    ORGANIZATION,
+    Image,
+    TestArchive,
+    broken_promises,
+    delete_for_good,
+    fresh_url,
+    opened,
+)
 
 KIND = OutcomeKind
 IMAGE = Image()
@@ -85,7 +92,7 @@ async def test_what_is_kept_is_counted(archive: TestArchive) -> None:
     await archive.send_one(BAD)
     await archive.send_one(BAD)
     assert await used(archive) == (3, 2 * SIZES + len(BAD.file))
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, image(1).study)
+    await delete_for_good(archive.database, archive.clock, ORGANIZATION, image(1).study)
     assert await used(archive) == (2, SIZES + len(BAD.file))
     [entry] = await archive.quarantine.list(ORGANIZATION)
     await archive.quarantine.discard(ORGANIZATION, entry.id)
@@ -115,7 +122,7 @@ async def test_other_bytes_under_the_same_uid(url: str, tmp_path: Path, conflict
         }[conflict]
         assert await used(archive) == expected
         assert await broken_promises(archive) == []
-        await delete_objects(archive.database, archive.clock, ORGANIZATION, IMAGE.study)
+        await delete_for_good(archive.database, archive.clock, ORGANIZATION, IMAGE.study)
         assert await used(archive) == (0, 0)
         assert await broken_promises(archive) == []
 
@@ -169,7 +176,7 @@ async def test_room_that_was_given_back_is_room(archive: TestArchive) -> None:
     await archive.send(image(1), image(2))
     with pytest.raises(QuotaReached):
         await archive.send_one(image(3))
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, image(1).study)
+    await delete_for_good(archive.database, archive.clock, ORGANIZATION, image(1).study)
     await archive.send_one(image(3))
     with pytest.raises(QuotaReached):
         await archive.send_one(image(4))
@@ -244,7 +251,7 @@ async def test_two_processes_fill_one_quota(url: str, tmp_path: Path) -> None:
         for one in both:
             with pytest.raises(QuotaReached):
                 await one.send_one(image(50))
-        await delete_objects(both[0].database, both[0].clock, ORGANIZATION, await any_study(both[0]))
+        await delete_for_good(both[0].database, both[0].clock, ORGANIZATION, await any_study(both[0]))
         assert refused(await send_each(both[1], image(50))) == 0
 
 
@@ -332,7 +339,7 @@ async def test_the_mark_may_be_passed_again_after_a_deletion(archive: TestArchiv
     with structlog.testing.capture_logs() as logs:
         await archive.send(*map(image, range(9)))
         for number in (0, 1):
-            await delete_objects(archive.database, archive.clock, ORGANIZATION, image(number).study)
+            await delete_for_good(archive.database, archive.clock, ORGANIZATION, image(number).study)
         await archive.send_one(image(0))
     assert [one["passed_percent"] for one in logs] == [80, 80]
 

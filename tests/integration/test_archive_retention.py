@@ -15,9 +15,12 @@ import structlog
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
+from isocenter.features.archive.delete import GRACE_DAYS, delete_objects
+from isocenter.features.archive.deletions import Deletions
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
+from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.retention import _BATCH, _BATCHES_MAX, Retention
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Busy, InternalError, Unavailable
@@ -154,6 +157,10 @@ async def test_another_number_of_days_can_be_tried_before_it_is_set(
 # --- removing -------------------------------------------------------------------------------------------
 
 
+def purging_of(archive: TestArchive, clock: ManualClock, trail: Trail) -> Purging:
+    return Purging(archive.database, Deletions(archive.database, clock), clock, trail)
+
+
 async def test_removed_is_told_and_the_sweep_frees_it(
     archive: TestArchive, retention: Retention, clock: ManualClock, trail: Trail
 ) -> None:
@@ -175,12 +182,35 @@ async def test_removed_is_told_and_the_sweep_frees_it(
     assert trail.settled_events == 1
     change = (await read_changes(archive.database, ORGANIZATION))[-1]
     assert (change.kind, change.study_instance_uid) == ("deleted", "1.2.1")
-    assert change.detail == {"instances": 2, "reason": "retention"}
-    assert (await Holdings(archive.database, clock).of(ORGANIZATION)).objects == 1
+    [waiting] = await Deletions(archive.database, clock).list(ORGANIZATION)
+    assert change.detail == {"instances": 2, "reason": "retention", "deletion": waiting.id}
+    assert (waiting.deleted_by, waiting.objects) == ("retention", 2), "a wrong setting can be taken back"
+    purging = purging_of(archive, clock, trail)
+    clock.advance(GRACE_DAYS * DAY_S - 1)
+    assert (await purging.run()).deletions == 0
+    await archive.sweep(timedelta(hours=1)).run()
     assert len(await archive.keys()) == 3
     clock.advance(DAY_S)
+    assert (await purging.run()).deletions == 1
+    assert (trail.events[-1].subject_id, trail.events[-1].resource_id) == ("purge", waiting.id)
+    assert (await Holdings(archive.database, clock).of(ORGANIZATION)).objects == 1
     await archive.sweep(timedelta(hours=1)).run()
     assert len(await archive.keys()) == 1
+
+
+async def test_a_clock_that_has_jumped_purges_nothing(
+    archive: TestArchive, clock: ManualClock, trail: Trail
+) -> None:
+    await archive.send_one(image(1))
+    purging = purging_of(archive, clock, trail)
+    await delete_objects(archive.database, clock, ORGANIZATION, "1.2.1")
+    clock.jump(100 * DAY_S)
+    report = await purging.run()
+    assert report.held_off and report.deletions == 0
+    clock.jump(-100 * DAY_S)
+    assert (await purging.run()).deletions == 0
+    clock.advance(GRACE_DAYS * DAY_S)
+    assert (await purging.run()).deletions == 1
 
 
 async def test_no_other_organisation_is_touched(
@@ -437,13 +467,20 @@ async def test_housekeeping_does_each_part_whatever_ails_the_others(
         tidied.append(1)
         raise Unavailable("The disk is away.")
 
-    house = Housekeeping(retention, archive.sweep(timedelta(hours=1)), tidy, interval_s=3600)
+    purging, sweep = purging_of(archive, clock, Trail()), archive.sweep(timedelta(hours=1))
+    house = Housekeeping(retention, purging, sweep, tidy, interval_s=3600)
     with structlog.testing.capture_logs() as logs:
         await house.once()
     assert [one["event"] for one in logs] == ["Retention removed", "Swept", "Tidying up put off"]
-    assert tidied and await studies(archive) == [] and await archive.keys() == set()
+    assert tidied and await studies(archive) == [] and len(await archive.keys()) == 1
+    clock.advance(GRACE_DAYS * DAY_S)
+    with structlog.testing.capture_logs() as logs:
+        await house.once()
+    assert [one["event"] for one in logs] == ["Purged what was deleted", "Swept", "Tidying up put off"]
+    assert await archive.keys() == set()
     broken = Housekeeping(
         Retention(archive.database, clock, FailingTrail()),
+        purging_of(archive, clock, FailingTrail()),
         archive.sweep(timedelta(hours=1)),
         tidy,
         interval_s=3600,

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.images import Images, open_images
 from isocenter.features.archive.representative import find_representative
 from isocenter.features.archive.spare_time import SpareTime
@@ -21,7 +20,7 @@ from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.workers.pool import WorkerPool
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, fresh_url, opened
 from services.data_keys import HeldDataKeys
 from services.dicomweb import http_server
 from services.rendered_files import opened as picture_of
@@ -153,7 +152,7 @@ async def test_the_sweep_takes_what_is_out_of_use_and_no_more(
     report = await archive.sweep(timedelta(seconds=-1)).run()
     assert report.removed == 1
     assert len(await derived(archive)) == 1 and old not in await derived(archive)
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, "1.2.3.1")
+    await delete_for_good(archive.database, archive.clock, ORGANIZATION, "1.2.3.1")
     assert await archive.one("SELECT count(*) AS n FROM series_derived") == 0
     await archive.sweep(timedelta(seconds=-1)).run()
     assert not await archive.keys()

@@ -15,11 +15,19 @@ import pytest
 from isocenter.cli.doctor import quotas
 from isocenter.cli.doctor.findings import Verdict
 from isocenter.dimse.net.client import Proposal
-from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import Settings
-from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import (
+    CT,
+    EXPLICIT,
+    ORGANIZATION,
+    Image,
+    TestArchive,
+    delete_for_good,
+    fresh_url,
+    opened,
+)
 from services.dicomweb import http_server
 from services.scp import scp_door, store_status
 
@@ -48,7 +56,7 @@ async def test_c_store_is_out_of_resources_and_the_association_lives_on(url: str
             assert sent == [0, 0, OUT_OF_RESOURCES, OUT_OF_RESOURCES]
             assert await used_bytes(archive) == 2 * size
             assert len(await archive.keys()) == 2, "nothing half stored"
-            await delete_objects(archive.database, archive.clock, ORGANIZATION, IMAGES[0].study)
+            await delete_for_good(archive.database, archive.clock, ORGANIZATION, IMAGES[0].study)
             assert await store_status(association, IMAGES[4]) == 0
 
 

@@ -13,7 +13,6 @@ import pytest
 import zstandard
 
 from isocenter.features.archive import series_metadata
-from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.retrieve import find_instances
 from isocenter.features.archive.series_metadata import SeriesMetadata, data_sets, with_base
@@ -21,7 +20,7 @@ from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed
 from isocenter.platform.storage.local import LocalStore
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, fresh_url, opened
 from services.data_keys import HeldDataKeys
 from services.dicomweb import http_server
 
@@ -153,7 +152,7 @@ async def test_it_follows_every_change_at_once(archive: TestArchive, kept: Serie
     changes: list[Callable[[], Awaitable[object]]] = [
         lambda: archive.send(image(3)),
         lambda: archive.send(image(2, description="Another")),
-        lambda: delete_objects(
+        lambda: delete_for_good(
             archive.database, archive.clock, ORGANIZATION, STUDY, series=SERIES, instance=f"{SERIES}.1"
         ),
     ]
@@ -234,7 +233,7 @@ async def test_the_sweep_takes_what_is_out_of_use_and_no_more(
     pass_time(archive, 86_400)
     assert (await archive.sweep(timedelta(seconds=-1)).run()).removed == 1
     assert len(await derived(archive)) == 1 and old not in await derived(archive)
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, STUDY)
+    await delete_for_good(archive.database, archive.clock, ORGANIZATION, STUDY)
     assert await archive.one("SELECT count(*) AS n FROM series_derived") == 0
     await archive.sweep(timedelta(seconds=-1)).run()
     assert not await archive.keys()

@@ -14,7 +14,6 @@ import pytest
 from isocenter.features.archive import queries
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import delete_objects
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.queries_usage import ADVANCE
@@ -24,7 +23,7 @@ from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import NotFound
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import broken_promises, fresh_url
+from services.archive import broken_promises, delete_for_good, fresh_url
 from services.two_organizations import (
     IMAGE,
     LEVELS,
@@ -101,7 +100,7 @@ async def test_what_only_the_other_has_is_not_there(two: TwoOrganizations) -> No
         with pytest.raises(NotFound) as missing:
             await find_instances(two.archive.database, OURS, study)
         with pytest.raises(NotFound) as undeleted:
-            await delete_objects(two.archive.database, two.archive.clock, OURS, study)
+            await delete_for_good(two.archive.database, two.archive.clock, OURS, study)
         search = Search(two.archive.database, OURS, Query(Level.STUDY, {0x0020000D: study}, frozenset()))
         told = [(one.value.code, one.value.detail, one.value.remedy) for one in (missing, undeleted)]
         answers.append((told, (await search.page()).matches))
@@ -178,7 +177,7 @@ async def test_deleting_and_sweeping_leaves_the_others(two: TwoOrganizations, cl
         await two.archive.send(shared, to=organization_id)
     theirs_before += await everything_of(two, two.theirs, "1.2.9")
     for study in (IMAGE.study, shared.study):
-        assert await delete_objects(two.archive.database, two.archive.clock, OURS, study) == 1
+        assert await delete_for_good(two.archive.database, two.archive.clock, OURS, study) == 1
     clock.advance(7200)
     report = await two.archive.sweep(timedelta(hours=1)).run()
     assert report.removed == 2
@@ -274,13 +273,13 @@ async def test_numbers_of_changes_tell_nothing_of_others_activity(two: TwoOrgani
         await two.archive.send(*(THEIR_IMAGE.but(sop=f"1.2.5.{number}.{n}") for n in range(5)), to=two.theirs)
     numbers = {one: [c.number for c in await read_changes(two.archive.database, one)] for one in two.both}
     assert numbers == {OURS: [1, 2, 3, 4, 5], two.theirs: list(range(1, 18))}
-    await delete_objects(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
-    await delete_objects(two.archive.database, two.archive.clock, OURS, IMAGE.study)
+    await delete_for_good(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
+    await delete_for_good(two.archive.database, two.archive.clock, OURS, IMAGE.study)
     assert [c.number for c in await read_changes(two.archive.database, OURS, after=5)] == [6]
 
 
 async def test_each_reads_its_own_changes(two: TwoOrganizations) -> None:
-    await delete_objects(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
+    await delete_for_good(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
     kinds = {one: [c.kind for c in await read_changes(two.archive.database, one)] for one in two.both}
     assert kinds == {
         OURS: ["stored", "quarantined"],
@@ -335,7 +334,7 @@ async def test_no_organisation_waits_for_the_locks_of_another(
             more = THEIR_IMAGE.but(sop="1.2.3.4")
             async with asyncio.timeout(20):
                 assert (await two.archive.send_one(more, to=two.theirs)).kind is KIND.STORED
-                await delete_objects(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
+                await delete_for_good(two.archive.database, two.archive.clock, two.theirs, IMAGE.study)
             waiting = asyncio.create_task(two.archive.send_one(IMAGE.but(sop="1.2.3.4"), to=OURS))
             looks = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not waiting.done() and not await two.archive.one(looks):

@@ -23,6 +23,8 @@ import pytest
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
+from isocenter.features.archive.delete import Cause, Scope
+from isocenter.features.archive.deletions import Deletions
 from isocenter.features.archive.entry import Declared, Outcome, Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
@@ -232,6 +234,23 @@ class TestArchive:
 
     async def keys(self) -> set[str]:
         return {info.key async for info in self.store.list()}
+
+
+async def delete_for_good(
+    database: Database,
+    clock: Clock,
+    organization_id: int,
+    study: str,
+    *,
+    series: str = "",
+    instance: str = "",
+) -> int:
+    """Deleted and purged, as where an organisation keeps nothing of what it deletes."""
+    deletions = Deletions(database, clock)
+    deleted = await deletions.delete(organization_id, Scope(study, series, instance), Cause())
+    if deleted.deletion:
+        await deletions.purge(organization_id, deleted.deletion)
+    return deleted.instances
 
 
 async def fill(reception: Reception, content: bytes, piece_bytes: int = 1 << 20) -> Received:

@@ -39,6 +39,7 @@ COMMANDS = (
     Command("scu", "isocenter.cli.scu", "Call other DICOM systems: echo, find, send, move, get."),
     Command("worklist", "isocenter.cli.worklist", "What modalities are to do, and what they say they did."),
     Command("commitment", "isocenter.cli.commitments", "See who committed to which objects; ask others to."),
+    Command("deletion", "isocenter.cli.deletions", "Delete; see what was deleted, restore or purge it."),
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("patient", "isocenter.cli.patients", "Merge patients, change IDs, settle contradictions."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 app = command_group("Make organisations and say what each has decided for itself.")
 Slug = Annotated[str, typer.Argument(help="Short name of the organisation.")]
-_UNSET = {"quota_bytes": "(none)", "retention_days": "(none: kept for ever)"}
+_UNSET = {
+    "quota_bytes": "(none)",
+    "retention_days": "(none: kept for ever)",
+    "deletion_grace_days": "(none: 30, then what was deleted is purged)",
+}
 
 
 @app.command()

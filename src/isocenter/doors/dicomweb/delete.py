@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.delete import Cause, delete_objects
 
 
 class DeleteTransaction:
@@ -14,14 +14,16 @@ class DeleteTransaction:
         self._services = services
 
     async def delete(self, request: Request) -> Response:
-        """204 when it is gone, 404 when it never was."""
-        path = request.path_params
+        """204 when it is gone, 404 when it never was. What was deleted can be restored for a while:
+        ``/api/v1/deletions``."""
+        path, subject = request.path_params, request.state.subject
         await delete_objects(
             self._services.database,
             self._services.clock,
-            request.state.subject.organization_id,
+            subject.organization_id,
             path["study"],
             series=path.get("series", ""),
             instance=path.get("instance", ""),
+            cause=Cause(by=subject.name),
         )
         return Response(None, 204)

@@ -23,6 +23,7 @@ def _bytes_told(size: Any) -> Any:
 Size = Annotated[int, BeforeValidator(_bytes_told), Field(ge=0, le=1 << 62)]
 """Also as people write it: 10GB."""
 Days = Annotated[int, Field(ge=1, le=36_500)]
+DaysOrNone = Annotated[int, Field(ge=0, le=36_500)]
 
 
 def _kept_as(name: str, kept: str) -> Any:
@@ -31,7 +32,8 @@ def _kept_as(name: str, kept: str) -> Any:
 
 class OrganizationSettings(BaseModel):
     """``registration_role`` is what people become who register by themselves; ``quota_bytes``, which is
-    operators' to set, is the most that all objects kept may come to."""
+    operators' to set, is the most that all objects kept may come to; ``deletion_grace_days`` is how long what
+    is deleted can be restored (0: not at all)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +47,7 @@ class OrganizationSettings(BaseModel):
     registration_role: Literal[Role.CLINICIAN, Role.RADIOGRAPHER, Role.RADIOLOGIST] = Role.CLINICIAN
     quota_bytes: Size | None = None
     retention_days: Days | None = None
+    deletion_grace_days: DaysOrNone | None = None
 
     @classmethod
     def read(cls, kept: str) -> OrganizationSettings:

@@ -121,7 +121,8 @@ def _open_deletion(
     organization_id: int, scopes: Sequence[Scope], cause: Cause, now_us: int
 ) -> Work[_Aside | None]:
     rows = yield FIND_SETTINGS(organization_id=organization_id)
-    days = orjson.loads(rows[0]["settings"]).get("deletion_grace_days", GRACE_DAYS)
+    days = orjson.loads(rows[0]["settings"]).get("deletion_grace_days")
+    days = GRACE_DAYS if days is None else days
     if not days:
         return None
     one = scopes[0] if len(scopes) == 1 else Scope("")

@@ -1,10 +1,12 @@
-"""What a server does once an interval by itself: retention, then the sweep, which frees what that let go."""
+"""What a server does once an interval by itself: retention and purging, then the sweep, which frees what they
+let go."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.errors import IsocenterError
@@ -19,12 +21,14 @@ class Housekeeping:
     def __init__(
         self,
         retention: Retention,
+        purging: Purging,
         sweep: OrphanSweep,
         tidy: Callable[[], Awaitable[None]],
         *,
         interval_s: float,
     ) -> None:
         self._retention = retention
+        self._purging = purging
         self._sweep = sweep
         self._tidy = tidy
         self._interval_s = interval_s
@@ -37,7 +41,12 @@ class Housekeeping:
 
     async def once(self) -> None:
         """What ails one part of it puts off that part alone."""
-        parts = (("Retention", self._retain), ("Sweep", self._sweep_orphans), ("Tidying up", self._tidy))
+        parts = (
+            ("Retention", self._retain),
+            ("Purging", self._purge),
+            ("Sweep", self._sweep_orphans),
+            ("Tidying up", self._tidy),
+        )
         for name, work in parts:
             try:
                 await work()
@@ -48,6 +57,11 @@ class Housekeeping:
         report = await self._retention.run()
         if report.studies:
             log.info("Retention removed", studies=report.studies, instances=report.instances)
+
+    async def _purge(self) -> None:
+        report = await self._purging.run()
+        if report.deletions:
+            log.info("Purged what was deleted", deletions=report.deletions)
 
     async def _sweep_orphans(self) -> None:
         report = await self._sweep.run()

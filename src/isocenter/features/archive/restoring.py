@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Literal
 
 import orjson
 
@@ -35,6 +36,9 @@ _AT_ONCE = 8
 _BUSY_ATTEMPTS = 5
 
 
+Obstacle = Literal["in-the-way", "refused", "lost"]
+
+
 @dataclass(frozen=True, slots=True)
 class NotRestored:
     """An object that goes on waiting, and why: ``in-the-way`` (another object has its UID now), ``refused``
@@ -43,7 +47,7 @@ class NotRestored:
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
-    reason: str
+    reason: Obstacle
     detail: str
 
 
@@ -155,7 +159,7 @@ class Restoring:
         return received
 
 
-def _waits(row: Row, reason: str, detail: str) -> NotRestored:
+def _waits(row: Row, reason: Obstacle, detail: str) -> NotRestored:
     return NotRestored(
         row["study_instance_uid"], row["series_instance_uid"], row["sop_instance_uid"], reason, detail
     )

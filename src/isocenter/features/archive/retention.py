@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from isocenter.features.archive.clock_jumps import ClockJumps
 from isocenter.features.archive.delete import DAY_US, Cause, Scope, delete_rows, lock_studies
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.queries import FIND_ORGANIZATIONS
@@ -25,9 +26,6 @@ from isocenter.platform.security import Action, Recorder, Subject, SubjectKind, 
 from isocenter.platform.telemetry import get_logger
 
 log = get_logger(__name__)
-
-JUMP_S = 86_400.0
-"""So far the wall clock may run ahead of the monotonic one between two rounds."""
 
 _BATCH = 100
 _BATCHES_MAX = 20
@@ -55,7 +53,7 @@ class Retention:
         self._database = database
         self._clock = clock
         self._recorder = recorder
-        self._wall, self._monotonic_s = clock.now(), clock.monotonic_s()
+        self._jumps = ClockJumps(clock, "retention")
 
     async def due(
         self, organization_id: int, *, days: int | None = None, limit: int = 1000
@@ -68,7 +66,7 @@ class Retention:
         """One round over all organisations. Holds off when the clock has jumped: a wrong date would remove
         everything. Raises Unavailable, OutOfSpace or Busy; what was removed by then is in the audit trail."""
         report = RetentionReport()
-        if self._clock_jumped():
+        if self._jumps.happened():
             report.held_off = True
             return report
         now_us = self._now_us()
@@ -109,19 +107,6 @@ class Retention:
                 details={"reason": "retention", "retention_days": days, "instances": instances},
             )
         )
-
-    def _clock_jumped(self) -> bool:
-        wall, monotonic_s = self._clock.now(), self._clock.monotonic_s()
-        ahead_s = (wall - self._wall).total_seconds() - (monotonic_s - self._monotonic_s)
-        self._wall, self._monotonic_s = wall, monotonic_s
-        if ahead_s <= JUMP_S:
-            return False
-        log.warning(
-            "The clock has jumped: retention removes nothing in this round",
-            ahead_days=round(ahead_s / JUMP_S, 1),
-            remedy="If the date is wrong, set it right before the next round.",
-        )
-        return True
 
     def _now_us(self) -> int:
         return int(self._clock.now().timestamp() * 1_000_000)

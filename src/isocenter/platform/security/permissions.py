@@ -17,6 +17,8 @@ class Permission(StrEnum):
     WORKLIST_PERFORM = "worklist:perform"
     QUARANTINE_READ = "quarantine:read"
     QUARANTINE_SETTLE = "quarantine:settle"
+    DELETIONS_READ = "deletions:read"
+    DELETIONS_SETTLE = "deletions:settle"
     PATIENTS_READ = "patients:read"
     PATIENTS_MANAGE = "patients:manage"
     CHANGES_READ = "changes:read"
@@ -59,7 +61,7 @@ PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
     | _PERFORMS
     | _SCHEDULES
     | _SETTLES
-    | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE},
+    | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE, Permission.DELETIONS_READ},
     Role.RADIOLOGIST: _READS | _STORES | _PERFORMS | {Permission.PATIENTS_READ},
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
     Role.SERVICE: _READS
