@@ -28,6 +28,7 @@ from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.http.statistics_routes import statistics_router
 from isocenter.doors.http.worklist_routes import worklist_router
 from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.notifying import availability_notifier
@@ -332,6 +333,7 @@ class Server:
             deletion_router(archive.deletions, archive.restoring, gate, archive.trail),
             patient_router(archive.patients, gate, archive.trail),
             changes_router(archive.database, gate, archive.trail),
+            statistics_router(archive.database, archive.clock, gate, archive.trail),
             ae_title_router(archive.ae_titles, gate, archive.trail),
             destination_router(self._outgoing.destinations, self._availability.notices, gate, archive.trail),
             commitment_router(

@@ -22,8 +22,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from isocenter.features.archive import committer, spool
+from isocenter.features.archive.delete import Cause, Scope
+from isocenter.features.archive.deletions import Deletions
 from isocenter.features.archive.patient_identity import PatientIdentity
 from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.restoring import Restoring
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import postgres, sqlite
 from isocenter.platform.storage.local import LocalStore
@@ -76,7 +79,26 @@ async def merge_in_order(archive: TestArchive, doings: list[list[str]]) -> None:
         say("ACK", doing, names[0], names[-1])
 
 
+async def delete_in_order(archive: TestArchive, doings: list[list[str]]) -> None:
+    """Delete a study; restore or purge what waits."""
+    deletions = Deletions(archive.database, archive.clock)
+    restoring = Restoring(archive.database, archive.ingest, archive.clock)
+    for doing, *study in doings:
+        if doing == "delete":
+            await deletions.delete(ORGANIZATION, Scope(study[0]), Cause())
+        for waiting in await deletions.list(ORGANIZATION) if doing != "delete" else []:
+            if doing == "restore":
+                await restoring.restore(ORGANIZATION, waiting.id)
+            else:
+                await deletions.purge(ORGANIZATION, waiting.id)
+        say("ACK", doing, "-", "-")
+
+
 async def run(order: dict[str, Any]) -> None:
+    if order.get("deletions"):
+        async with opened(order["url"], Path(order["folder"])) as archive:
+            await delete_in_order(archive, order["deletions"])
+        return
     if order.get("merges"):
         async with opened(order["url"], Path(order["folder"])) as archive:
             await merge_in_order(archive, order["merges"])
@@ -122,7 +144,7 @@ def dying(call: Callable[..., Any], moment: str, nth: int) -> Callable[..., Any]
 
 
 def plan_death(point: str, moment: str, nth: int) -> None:
-    if point in {"BEGIN", "INSERT", "UPDATE", "COMMIT"}:
+    if point in {"BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT"}:
         plan_death_in_sqlite(point, moment, nth)
         return
     owner, name = {

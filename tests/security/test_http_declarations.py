@@ -25,6 +25,7 @@ from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
 from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
+from isocenter.doors.http.statistics_routes import statistics_router
 from isocenter.doors.http.worklist_routes import worklist_router
 from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.opening import open_accounts
@@ -139,6 +140,7 @@ async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
             quarantine_router(archive.quarantine, gate),
             patient_router(patients_of(archive.database, archive.clock), gate),
             changes_router(archive.database, gate),
+            statistics_router(archive.database, archive.clock, gate),
             ae_title_router(ae_titles, gate),
             destination_router(
                 Destinations(archive.database, archive.clock), Notices(archive.database, archive.clock), gate

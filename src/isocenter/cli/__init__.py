@@ -43,6 +43,7 @@ COMMANDS = (
     Command("quarantine", "isocenter.cli.quarantine", "Look at refused objects; accept or discard them."),
     Command("patient", "isocenter.cli.patients", "Merge patients, change IDs, settle contradictions."),
     Command("changes", "isocenter.cli.changes", "Show what happened to objects, in order."),
+    Command("statistics", "isocenter.cli.statistics", "Count what is kept, by modality, SOP class and day."),
     Command("audit", "isocenter.cli.audit", "Read the audit trail, prove that it is whole, export it."),
     Command("storage", "isocenter.cli.storage", "Check that index and store agree; sweep orphans."),
     Command("encryption", "isocenter.cli.encryption", "Keys of encrypted objects: make, rotate, destroy."),

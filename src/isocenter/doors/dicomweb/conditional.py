@@ -75,7 +75,15 @@ def without_body(request: Request, etag: str, headers: Mapping[str, str]) -> Res
     """To a client that has it, or asks only what it would get (HEAD)."""
     if not_modified(request, etag):
         return Response(None, 304, headers={"etag": etag})
-    return Response(None, headers={"etag": etag, **headers})
+    return headers_alone({"etag": etag, **headers})
+
+
+def headers_alone(headers: Mapping[str, str]) -> Response:
+    """To HEAD. Without a length that only making the content would tell (RFC 9110 §9.3.2)."""
+    response = Response(None, headers=dict(headers))
+    if "content-length" not in headers:
+        del response.headers["content-length"]
+    return response
 
 
 async def answer_in_parts(

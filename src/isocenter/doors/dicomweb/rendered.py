@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from isocenter.doors.dicomweb.answers import accepted, primed
-from isocenter.doors.dicomweb.conditional import not_modified
+from isocenter.doors.dicomweb.conditional import headers_alone, not_modified
 from isocenter.doors.dicomweb.frames import frame_numbers
 from isocenter.doors.dicomweb.media_types import MediaType, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
@@ -28,7 +28,7 @@ from isocenter.doors.dicomweb.rendered_media_types import (
 )
 from isocenter.doors.dicomweb.rendering import Renderer
 from isocenter.doors.dicomweb.rendering_parameters import rendering_of
-from isocenter.doors.dicomweb.resource_headers import headers_of, unchanged
+from isocenter.doors.dicomweb.resource_headers import headers_of, known_before, unchanged
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.problems import MEDIA_TYPE as PROBLEM
 from isocenter.doors.http.problems import problem
@@ -81,8 +81,8 @@ class RenderedTransaction:
             return await self._document(request, instance, choice.media_type)
         rendering = replace(rendering, media_type=choice.media_type)
         headers = headers_of(instance.object_key, repr(choice), rendering)
-        if not_modified(request, headers["etag"]):
-            return unchanged(headers)
+        if (known := known_before(request, headers, _content_type(choice, headers))) is not None:
+            return known
         if kind is Kind.REPORT:
             return _body(await self.renderer.report(instance, choice.media_type), choice, headers)
         image = await self.renderer.open(instance)
@@ -134,8 +134,8 @@ class RenderedTransaction:
         image = await self.renderer.open(instance)
         for number in (min(numbers), max(numbers)):
             image.check_frame(number)
-        if not_modified(request, headers["etag"]):
-            return unchanged(headers)
+        if (known := known_before(request, headers, _content_type(choice, headers))) is not None:
+            return known
         if choice.multipart or len(numbers) > 1:
             return await self._series_of_frames(
                 request, image, numbers, choice=choice, rendering=rendering, headers=headers
@@ -161,8 +161,8 @@ class RenderedTransaction:
         rendering = replace(rendering, media_type=choice.media_type)
         keys = "\n".join(one.object_key for one in instances)
         headers = headers_of(keys, repr(choice), rendering)
-        if not_modified(request, headers["etag"]):
-            return unchanged(headers)
+        if (known := known_before(request, headers, _content_type(choice, headers))) is not None:
+            return known
         tell(request, {"objects": len(instances)})
         return await self._parts(request, self._pictures(request, instances, rendering), choice, headers)
 
@@ -222,7 +222,7 @@ class RenderedTransaction:
         choice: Choice,
         headers: dict[str, str],
     ) -> Response:
-        writer = MultipartWriter(iter((headers["etag"],)), choice.media_type)
+        writer = _writer(choice, headers)
 
         async def pieces() -> AsyncIterator[bytes]:
             async for media_type, content in parts:
@@ -239,6 +239,8 @@ class RenderedTransaction:
             return unchanged(headers)
         length, pieces = await self.renderer.document(instance)
         headers["content-length"] = str(length)
+        if request.method == "HEAD":
+            return headers_alone({**headers, "content-type": media_type})
         return StreamingResponse(await primed(pieces), headers=headers, media_type=media_type)
 
     async def _find(self, request: Request) -> list[StoredInstance]:
@@ -253,7 +255,15 @@ class RenderedTransaction:
 
 
 def _body(content: bytes, choice: Choice, headers: dict[str, str]) -> Response:
-    media_type = choice.media_type
-    if media_type in {HTML, PLAIN}:
-        media_type += "; charset=utf-8"
-    return Response(content, headers={**headers, "content-type": media_type})
+    return Response(content, headers={**headers, "content-type": _content_type(choice, headers)})
+
+
+def _content_type(choice: Choice, headers: dict[str, str]) -> str:
+    if choice.multipart:
+        return _writer(choice, headers).content_type
+    return choice.media_type + ("; charset=utf-8" if choice.media_type in {HTML, PLAIN} else "")
+
+
+def _writer(choice: Choice, headers: dict[str, str]) -> MultipartWriter:
+    """The boundary is of the tag: the same request, the same bytes."""
+    return MultipartWriter(iter((headers["etag"],)), choice.media_type)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from starlette.requests import Request
 from starlette.responses import Response
 
+from isocenter.doors.dicomweb.conditional import headers_alone, not_modified
 from isocenter.imaging.rendering.request import REVISION, Rendering
 
 
@@ -24,6 +26,14 @@ def headers_of(objects: str, what: str, rendering: Rendering) -> dict[str, str]:
         "cache-control": "private, no-cache",
         "vary": "accept",
     }
+
+
+def known_before(request: Request, headers: dict[str, str], content_type: str) -> Response | None:
+    """The answer to who has it already, or asks for the headers alone (HEAD): nothing is made for them. None:
+    it is wanted. HEAD cannot tell whether making it would fail."""
+    if not_modified(request, headers["etag"]):
+        return unchanged(headers)
+    return headers_alone({**headers, "content-type": content_type}) if request.method == "HEAD" else None
 
 
 def unchanged(headers: dict[str, str]) -> Response:

@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isocenter.doors.dicomweb.answers import accepted
-from isocenter.doors.dicomweb.conditional import not_modified
 from isocenter.doors.dicomweb.frames import frame_numbers
 from isocenter.doors.dicomweb.media_types import parse_accept
 from isocenter.doors.dicomweb.rendered_media_types import THUMBNAILS, Kind, choose, kind_of, not_acceptable
 from isocenter.doors.dicomweb.rendering import Renderer
 from isocenter.doors.dicomweb.rendering_parameters import viewport_of
-from isocenter.doors.dicomweb.resource_headers import headers_of, unchanged
+from isocenter.doors.dicomweb.resource_headers import headers_of, known_before
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpServices
@@ -65,8 +64,10 @@ class ThumbnailTransaction:
             raise not_acceptable(kind_of(instance), THUMBNAILS)
         rendering = replace(rendering, media_type=choice.media_type)
         headers = headers_of(instance.object_key, f"thumbnail {frame}", rendering)
-        if not_modified(request, headers["etag"]):
-            return unchanged(headers)
+        if request.method == "HEAD" and frame is not None and frame > instance.number_of_frames:
+            raise NoSuchFrame(instance.number_of_frames)
+        if (known := known_before(request, headers, choice.media_type)) is not None:
+            return known
         kept = "instance" not in path and rendering == RENDERING
         picture = await self._picture(request, instance, rendering, frame, kept=kept)
         return Response(picture, headers={**headers, "content-type": choice.media_type})

@@ -23,7 +23,7 @@ from isocenter.doors.web.prepared import PreparedViewer, ViewerFile, ViewerNotIn
 from isocenter.doors.web.preparing import INDEX, TYPES
 from isocenter.doors.web.release import FILES, MOUNT
 
-_OURS = ("start.js", "login.js", "login.css")
+_OURS = ("start.js", "sign-in.js", "login.js", "login.css")
 _HTML = "text/html"
 
 

@@ -104,7 +104,10 @@ def delete_rows(organization_id: int, scopes: Sequence[Scope], cause: Cause, now
         instances += current
         told.append(_told(scope, current, cause, aside))
     if aside is not None:
-        yield from recount_deletion(organization_id, aside.pk)
+        [there] = yield statements.COUNT_OBJECTS(organization_id=organization_id, deletion_pk=aside.pk)
+        yield statements.SET_CONTENTS(
+            organization_id=organization_id, id=aside.pk, objects=there["objects"], bytes=int(there["bytes"])
+        )
     yield from changes.append(organization_id, told, growth, now_us)
     return Deleted(instances, aside.public_id if aside else "")
 
@@ -201,15 +204,6 @@ def _put_aside(
         "version": row["version"],
         "instance": orjson.dumps(kept).decode(),
     }
-
-
-def recount_deletion(organization_id: int, deletion_pk: int) -> Work[int]:
-    """How many objects wait in it now."""
-    [row] = yield statements.COUNT_OBJECTS(organization_id=organization_id, deletion_pk=deletion_pk)
-    yield statements.SET_CONTENTS(
-        organization_id=organization_id, id=deletion_pk, objects=row["objects"], bytes=int(row["bytes"])
-    )
-    return int(row["objects"])
 
 
 def _told(scope: Scope, instances: int, cause: Cause, aside: _Aside | None) -> changes.Told:

@@ -79,6 +79,11 @@ LOCK_DELETION = Sql("""
     SELECT id, state FROM deletion WHERE organization_id = :organization_id AND id = :id FOR UPDATE
 """)
 
+TAKE_FROM_DELETION = Sql("""
+    UPDATE deletion SET objects = objects - :objects, bytes = bytes - :bytes
+    WHERE organization_id = :organization_id AND id = :id
+""")
+
 COUNT_WAITING = Sql("""
     SELECT count(*) AS deletions, coalesce(sum(objects), 0) AS objects, coalesce(sum(bytes), 0) AS bytes
     FROM deletion WHERE organization_id = :organization_id AND state = 'waiting'
@@ -100,8 +105,8 @@ SETTLE_DELETION = Sql("""
 # --- what waits ------------------------------------------------------------------------------------------
 
 LIST_OBJECTS = Sql("""
-    SELECT id, study_instance_uid, series_instance_uid, sop_instance_uid, object_key, size, sha256, version,
-           instance
+    SELECT id, deletion_pk, study_instance_uid, series_instance_uid, sop_instance_uid, object_key, size,
+           sha256, version, instance
     FROM deleted_object WHERE organization_id = :organization_id AND deletion_pk = :deletion_pk
     ORDER BY sop_instance_uid, version, id
 """)

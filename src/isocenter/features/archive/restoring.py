@@ -18,7 +18,6 @@ import orjson
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive import queries_deletions as statements
 from isocenter.features.archive.committer import BatchRefused
-from isocenter.features.archive.delete import recount_deletion
 from isocenter.features.archive.deletions import find_deletion, lock_waiting, settle
 from isocenter.features.archive.entry import OutcomeKind, Received, Source, Suspect
 from isocenter.features.archive.ingest import Ingest
@@ -201,12 +200,20 @@ def _give_back(organization_id: int, rows: Sequence[Row]) -> Work[None]:
         )
         for removed in (yield statements.REMOVE_OBJECT(organization_id=organization_id, id=row["id"])):
             growth.take(removed["size"])  # none where two restore at once, or it was purged meanwhile
-    yield from advance(organization_id, 0, growth)
+    if growth.objects:
+        yield statements.TAKE_FROM_DELETION(
+            organization_id=organization_id,
+            id=rows[0]["deletion_pk"],
+            objects=-growth.objects,
+            bytes=-growth.bytes,
+        )
+        yield from advance(organization_id, 0, growth)
 
 
 def _finish(organization_id: int, deletion_id: str, by: str, now_us: int) -> Work[bool]:
     pk = yield from lock_waiting(organization_id, deletion_id)
-    if (yield from recount_deletion(organization_id, pk)):
+    [waiting] = yield statements.COUNT_OBJECTS(organization_id=organization_id, deletion_pk=pk)
+    if waiting["objects"]:
         return False
     yield from settle(organization_id, pk, "restored", by, now_us)
     return True

@@ -202,6 +202,18 @@ instance = sa.Table(
     ),
     sa.Index(None, "series_pk", "instance_number"),
     sa.Index(None, "object_key"),
+    # All that statistics count. The condition, always true, keeps it out of every other statement's plans.
+    sa.Index(
+        "ix_instance_statistics",
+        "organization_id",
+        "current",
+        "sop_class_uid",
+        "transfer_syntax_uid",
+        "received_at_us",
+        "size",
+        sqlite_where=sa.text("size >= 0"),
+        postgresql_where=sa.text("size >= 0"),
+    ),
 )
 
 

@@ -22,6 +22,7 @@ class Permission(StrEnum):
     PATIENTS_READ = "patients:read"
     PATIENTS_MANAGE = "patients:manage"
     CHANGES_READ = "changes:read"
+    STATISTICS_READ = "statistics:read"
     AE_TITLES_READ = "ae-titles:read"
     AE_TITLES_MANAGE = "ae-titles:manage"
     COMMITMENTS_READ = "commitments:read"
@@ -61,10 +62,12 @@ PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
     | _PERFORMS
     | _SCHEDULES
     | _SETTLES
-    | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE, Permission.DELETIONS_READ},
+    | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE}
+    | {Permission.DELETIONS_READ, Permission.STATISTICS_READ},
     Role.RADIOLOGIST: _READS | _STORES | _PERFORMS | {Permission.PATIENTS_READ},
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
     Role.SERVICE: _READS
     | _STORES
-    | {Permission.CHANGES_READ, Permission.COMMITMENTS_READ, Permission.COMMITMENTS_MANAGE},
+    | {Permission.CHANGES_READ, Permission.STATISTICS_READ}
+    | {Permission.COMMITMENTS_READ, Permission.COMMITMENTS_MANAGE},
 }

@@ -1,53 +1,91 @@
 const { mount, signIn } = window.isocenter;
 const session = window.isocenterSession;
+const ways = window.isocenterSignIn;
 const part = id => document.getElementById(id);
 const form = part("login-form");
+const ORGANIZATION = "isocenter-organization";
+
+// A provider sends people back to this page: where they are in, or where our second factor is wanted too.
+const came = new URLSearchParams(window.location.search);
+const fromProvider = came.has("back");
+const secondFactorAfter = came.get("login") === "second-factor" ? came.get("provider") : "";
 
 function tell(problem) {
   part("problem").textContent = problem;
   part("problem").hidden = !problem;
 }
 
-async function send(path, asked, headers = {}) {
-  const answer = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", ...headers },
-    body: asked && JSON.stringify(asked),
-  });
-  return answer.ok ? {} : await answer.json();
+function wantSecondFactor() {
+  part("second-factor").hidden = false;
+  form.code.select();
+  form.code.focus();
 }
 
-form.addEventListener("submit", async event => {
-  event.preventDefault();
+async function enter(way) {
   tell("");
-  const button = form.querySelector("button");
-  button.disabled = true;
+  const buttons = form.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
   try {
-    const refused = await send("/api/v1/auth/login", {
-      login: form.login.value,
-      password: form.password.value,
-      totp: form.code.value.replaceAll(" ", ""),
-      cookie: true,
-    });
+    const refused = await way();
     if (!refused.code) {
       window.location.replace(session.next());
       return;
     }
-    const needed = refused.code === "second-factor-needed";
-    if (needed || refused.code === "second-factor-refused") part("second-factor").hidden = false;
     tell([refused.detail, refused.remedy].filter(Boolean).join(" "));
-    const again = part("second-factor").hidden ? form.password : form.code;
-    again.select();
-    again.focus();
+    if (refused.code.startsWith("second-factor-") || secondFactorAfter) wantSecondFactor();
+    else if (refused.code !== "no-passkey") {
+      form.password.select();
+      form.password.focus();
+    }
   } catch {
     tell("The server cannot be reached. Try again in a moment.");
   } finally {
-    button.disabled = false;
+    for (const button of buttons) button.disabled = false;
   }
+}
+
+form.addEventListener("submit", event => {
+  event.preventDefault();
+  const code = form.code.value.replaceAll(" ", "");
+  enter(() =>
+    secondFactorAfter
+      ? ways.byCodeAfter(secondFactorAfter, code)
+      : ways.byPassword(form.login.value, form.password.value, code),
+  );
+});
+
+part("passkey").addEventListener("click", () =>
+  enter(() => {
+    if (secondFactorAfter) return ways.byPasskeyAfter(secondFactorAfter);
+    if (part("second-factor").hidden) return ways.byPasskey();
+    return ways.byPasswordAndPasskey(form.login.value, form.password.value);
+  }),
+);
+
+async function offer(organization) {
+  const found = await ways.providersOf(organization).catch(() => []);
+  part("providers").replaceChildren(
+    ...found.map(({ title, start }) => {
+      const link = document.createElement("a");
+      link.className = "button other";
+      link.textContent = `Continue with ${title}`;
+      link.href = `${start}?return_to=${encodeURIComponent(`${mount}/login?back=1`)}`;
+      return link;
+    }),
+  );
+  return found.length;
+}
+
+part("organization-form").addEventListener("submit", async event => {
+  event.preventDefault();
+  tell("");
+  const organization = event.target.organization.value.trim();
+  if (await offer(organization)) localStorage.setItem(ORGANIZATION, organization);
+  else tell("This organisation has no identity provider here.");
 });
 
 part("log-out").addEventListener("click", async () => {
-  const refused = await send("/api/v1/auth/logout", null, session.headers()).catch(() => ({ code: "away" }));
+  const refused = await ways.logOut(session.headers()).catch(() => ({ code: "away" }));
   if (refused.code) tell("You could not be logged out. Try again in a moment.");
   else window.location.replace(`${mount}/login`);
 });
@@ -59,10 +97,24 @@ async function show() {
     part("known").hidden = false;
     return;
   }
+  if (secondFactorAfter) {
+    part("name-and-password").remove();
+    part("passkey").hidden = !ways.passkeys;
+    form.hidden = false;
+    wantSecondFactor();
+    return;
+  }
   const known = await session.renew().catch(() => false);
+  if (known && fromProvider) {
+    window.location.replace(session.next());
+    return;
+  }
   if (!known) {
+    part("passkey").hidden = !ways.passkeys;
     form.hidden = false;
     form.login.focus();
+    part("others").hidden = false;
+    await offer(came.get("organization") || localStorage.getItem(ORGANIZATION) || "default");
     return;
   }
   const me = await (await fetch("/api/v1/me", { headers: session.headers() })).json();

@@ -478,6 +478,21 @@ def upgrade() -> None:
         sqlite_where=sa.text("current = 0"),
         postgresql_where=sa.text("current = 0"),
     )
+    op.create_index(
+        "ix_instance_statistics",
+        "instance",
+        [
+            "organization_id",
+            "current",
+            "sop_class_uid",
+            "transfer_syntax_uid",
+            "received_at_us",
+            "size",
+        ],
+        unique=False,
+        sqlite_where=sa.text("size >= 0"),
+        postgresql_where=sa.text("size >= 0"),
+    )
     for level in ("patient", "study", "series", "instance"):
         _create_values(level)
     op.create_table(
