@@ -50,15 +50,19 @@ def test_old_studies_go_with_objects_and_are_told(start_isocenter: Callable[...,
     assert "due to be removed. See them: isocenter org retention default" in changed.stdout
     server.wait_until(lambda: len(server.found("/studies")) == 1, "remove the study")
     assert [found["0020000D"] for found in server.found("/studies")] == [[new[0].study]]
+    [waiting] = server.json("/api/v1/deletions")["deletions"]
+    assert (waiting["deleted_by"], waiting["objects"]) == ("retention", 3)
+    assert len(server.objects()) == 5, "it can be taken back"
+    assert server.run("deletion", "purge", waiting["id"]).returncode == 0
     server.wait_until(lambda: len(server.objects()) == 2, "sweep its objects")
     assert server.json("/api/v1/organization")["due_studies"] == 0
     changes = server.json("/api/v1/changes?after=5")["changes"]
     assert [(one["kind"], one["detail"]) for one in changes] == [
-        ("deleted", {"instances": 3, "reason": "retention"})
+        ("deleted", {"instances": 3, "reason": "retention", "deletion": waiting["id"]})
     ]
     listed = server.run("audit", "list", "--action", "delete", "--json")
-    [event] = map(orjson.loads, listed.stdout.splitlines())
-    assert (event["subject_id"], event["resource_id"]) == ("retention", old[0].study)
+    events = [orjson.loads(line) for line in listed.stdout.splitlines()]
+    assert ("retention", old[0].study) in {(one["subject_id"], one["resource_id"]) for one in events}
     assert server.run("audit", "verify").returncode == 0
     assert server.run("storage", "check").returncode == 0
     assert server.terminate() == 0
