@@ -50,6 +50,7 @@ from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.patient_services import Patients, patients_of
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
+from isocenter.features.archive.presented import PresentingStore
 from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
@@ -107,6 +108,7 @@ class Archive:
     clock: Clock
     database: Database
     store: ObjectStore
+    leaving: PresentingStore
     ingest: Ingest
     policies: PolicyBook
     quarantine: Quarantine
@@ -161,7 +163,8 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
     ingest = Ingest(store, spool, committer, policies, object_bytes_max=settings.max_object_size)
     ae_titles = AeTitles(database, clock, admit_any=settings.calling_ae_titles == "any")
     trail = AuditTrail(database, clock)
-    images = open_images(store, workers=_workers(settings), cache=_transcode_cache(settings, keys, clock))
+    leaving = PresentingStore(store)
+    images = open_images(leaving, workers=_workers(settings), cache=_transcode_cache(settings, keys, clock))
     accounts = open_accounts(
         database,
         clock,
@@ -173,13 +176,14 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
         public_url=settings.public_url_or_default,
     )
     settled_s = settings.thumbnail_after_s
-    thumbnails = Thumbnails(database, store, images, clock, settled_s=settled_s)
+    thumbnails = Thumbnails(database, leaving, images, clock, settled_s=settled_s)
     try:
         yield Archive(
             settings=settings,
             clock=clock,
             database=database,
             store=store,
+            leaving=leaving,
             ingest=ingest,
             policies=policies,
             quarantine=Quarantine(database, ingest, clock),
@@ -195,7 +199,7 @@ async def open_archive(settings: Settings, clock: Clock | None = None) -> AsyncI
             accounts=accounts,
             images=images,
             thumbnails=thumbnails,
-            series_metadata=SeriesMetadata(database, store, clock, settled_s=settled_s),
+            series_metadata=SeriesMetadata(database, leaving, clock, settled_s=settled_s),
         )
     finally:
         await images.close()
@@ -309,7 +313,7 @@ class Server:
             gate = Gate(archive.accounts.authentication, recorder=archive.trail)
         services = HttpServices(
             database=archive.database,
-            store=archive.store,
+            store=archive.leaving,
             ingest=archive.ingest,
             gate=gate,
             public_url=settings.public_url.rstrip("/"),

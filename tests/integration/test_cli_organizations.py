@@ -14,7 +14,7 @@ import orjson
 import pydicom
 import pytest
 
-from isocenter.features.archive.retrieve import find_instances
+from isocenter.features.archive.retrieve import find_stored
 from services.archive import fresh_url
 from services.dcmtk import StoreScp
 from services.two_organizations import (
@@ -93,8 +93,8 @@ async def test_import(two: TwoOrganizations, cli: Cli, tmp_path: Path) -> None:
     (folder / "bad.dcm").write_bytes(THEIR_IMAGE.but(sop="1.2.3.5", modality=None).file)
     said = await cli("import", folder, "--org", "theirs", status=1)
     assert "isocenter quarantine list --org theirs" in said
-    assert len(await find_instances(two.archive.database, two.theirs, IMAGE.study)) == 2
-    assert len(await find_instances(two.archive.database, OURS, IMAGE.study)) == 1
+    assert len(await find_stored(two.archive.database, two.theirs, IMAGE.study)) == 2
+    assert len(await find_stored(two.archive.database, OURS, IMAGE.study)) == 1
     assert (await told(two, two.theirs), await told(two, OURS)) == ([("store", "success", "folder")], [])
 
 
@@ -124,7 +124,7 @@ async def test_quarantine(two: TwoOrganizations, cli: Cli, tmp_path: Path) -> No
             "quarantine", words[0], ours, *words[2:], *org, status=1
         )
     await cli("quarantine", "accept", theirs, "--set", "Modality=CT", *org)
-    assert len(await find_instances(two.archive.database, two.theirs, IMAGE.study)) == 2
+    assert len(await find_stored(two.archive.database, two.theirs, IMAGE.study)) == 2
     await cli("quarantine", "discard", ours)
     assert await told(two, two.theirs) == [
         ("read", "success", "quarantine"),

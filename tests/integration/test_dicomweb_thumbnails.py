@@ -74,7 +74,7 @@ async def derived(archive: TestArchive) -> set[str]:
 
 
 async def gray_of(thumbnails: Thumbnails, archive: TestArchive, series: str = "1.2.3.1.1") -> int:
-    instance = await find_representative(archive.database, ORGANIZATION, "1.2.3.1", series)
+    instance = await find_representative(archive.database, archive.store, ORGANIZATION, "1.2.3.1", series)
     return round(float(picture_of(await thumbnails.of_series(ORGANIZATION, instance)).mean()))
 
 

@@ -14,7 +14,7 @@ import zstandard
 
 from isocenter.features.archive import series_metadata
 from isocenter.features.archive.policies import ConflictPolicy
-from isocenter.features.archive.retrieve import find_instances
+from isocenter.features.archive.retrieve import find_stored
 from isocenter.features.archive.series_metadata import SeriesMetadata, data_sets, with_base
 from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import ManualClock
@@ -75,14 +75,14 @@ async def derived(archive: TestArchive) -> set[str]:
 
 
 async def live(archive: TestArchive, series: str = "", *, of: int = ORGANIZATION) -> bytes:
-    instances = await find_instances(archive.database, of, STUDY, series)
+    instances = await find_stored(archive.database, of, STUDY, series)
     return b",".join([with_base(one, BASE) async for one in data_sets(archive.store, instances)])
 
 
 async def given(
     kept: SeriesMetadata, archive: TestArchive, series: str = "", *, of: int = ORGANIZATION, base: str = BASE
 ) -> bytes:
-    instances = await find_instances(archive.database, of, STUDY, series)
+    instances = await find_stored(archive.database, of, STUDY, series)
     return b"".join([piece async for piece in kept.json(of, instances, base)])
 
 

@@ -18,7 +18,7 @@ from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.queries_usage import ADVANCE
 from isocenter.features.archive.query import Query, Search
-from isocenter.features.archive.retrieve import find_instances, stream_bytes
+from isocenter.features.archive.retrieve import find_stored, stream_bytes
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import NotFound
 from isocenter.platform.storage.interface import InMemory
@@ -69,7 +69,7 @@ def name_of(two: TwoOrganizations, organization_id: int) -> str:
 
 
 async def content(two: TwoOrganizations, organization_id: int) -> bytes:
-    [found] = await find_instances(two.archive.database, organization_id, IMAGE.study)
+    [found] = await find_stored(two.archive.database, organization_id, IMAGE.study)
     return b"".join([piece async for piece in stream_bytes(two.archive.store, found)])
 
 
@@ -98,14 +98,14 @@ async def test_what_only_the_other_has_is_not_there(two: TwoOrganizations) -> No
     answers = []
     for study in ("1.2.5", "1.2.6"):  # the other's, and nobody's
         with pytest.raises(NotFound) as missing:
-            await find_instances(two.archive.database, OURS, study)
+            await find_stored(two.archive.database, OURS, study)
         with pytest.raises(NotFound) as undeleted:
             await delete_for_good(two.archive.database, two.archive.clock, OURS, study)
         search = Search(two.archive.database, OURS, Query(Level.STUDY, {0x0020000D: study}, frozenset()))
         told = [(one.value.code, one.value.detail, one.value.remedy) for one in (missing, undeleted)]
         answers.append((told, (await search.page()).matches))
     assert answers[0] == answers[1]
-    assert len(await find_instances(two.archive.database, two.theirs, "1.2.5")) == 1
+    assert len(await find_stored(two.archive.database, two.theirs, "1.2.5")) == 1
 
 
 async def test_each_gets_its_own_bytes_from_its_own_place(two: TwoOrganizations) -> None:
@@ -186,11 +186,11 @@ async def test_deleting_and_sweeping_leaves_the_others(two: TwoOrganizations, cl
     keys = await two.archive.keys()
     assert sorted(key.split("/")[0] for key in keys) == ["1", "2", "2", "2"]  # ours: the quarantined one
     with pytest.raises(NotFound):
-        await find_instances(two.archive.database, OURS, IMAGE.study)
+        await find_stored(two.archive.database, OURS, IMAGE.study)
 
 
 async def everything_of(two: TwoOrganizations, organization_id: int, study: str) -> list[str]:
-    return [one.object_key for one in await find_instances(two.archive.database, organization_id, study)]
+    return [one.object_key for one in await find_stored(two.archive.database, organization_id, study)]
 
 
 async def test_a_sweeps_mark_is_one_organisations(two: TwoOrganizations) -> None:
@@ -246,8 +246,8 @@ async def test_each_has_its_own_quarantine(two: TwoOrganizations) -> None:
     assert [await quarantine.count(one) for one in two.both] == [0, 1]
     accepted = await quarantine.accept(two.theirs, entries[two.theirs].id, {"Modality": "CT"})
     assert accepted.kind is KIND.STORED
-    assert len(await find_instances(two.archive.database, two.theirs, IMAGE.study)) == 2
-    assert len(await find_instances(two.archive.database, OURS, IMAGE.study)) == 1
+    assert len(await find_stored(two.archive.database, two.theirs, IMAGE.study)) == 2
+    assert len(await find_stored(two.archive.database, OURS, IMAGE.study)) == 1
 
 
 async def test_an_entry_s_id_tells_nothing_of_anybody_s_entries(two: TwoOrganizations) -> None:

@@ -12,9 +12,11 @@ import pydicom
 import pytest
 import pytest_asyncio
 
+from isocenter.dicom.json_model import text_fragment
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.images import open_images
 from isocenter.features.archive.judging import Declared
+from isocenter.features.archive.presented import PresentingStore, find_instances
 from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.spare_time import SpareTime
@@ -163,6 +165,19 @@ async def test_compressed_where_it_is_stored(archive: TestArchive, judge: Judge)
             judge.compare(name, file, await archive.store.get(instance.object_key))
     await images.close()
     assert judge.compared > 10
+
+
+async def test_with_another_patient_than_they_came_with(archive: TestArchive, judge: Judge) -> None:
+    """A name that few character sets have, so that texts change theirs; the ID is one's own."""
+    store = PresentingStore(archive.store)
+    name_line = text_fragment(0x00100010, "PN", ["ROE^JANE=\N{CJK UNIFIED IDEOGRAPH-5F20}"])
+    async for name, file, stored in filed(archive):
+        await archive.execute("UPDATE patient SET corrected = 1, fragments = :line", line=name_line)
+        uids = (stored.study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid)
+        [instance] = await find_instances(archive.database, store, ORGANIZATION, *uids)
+        assert instance.object_key != stored.object_key
+        judge.compare(name, file, await store.get(instance.object_key))
+    assert judge.compared > 40
 
 
 async def test_taken_and_given_over_dimse(judge: Judge, dcmtk: Dcmtk, tmp_path: Path) -> None:

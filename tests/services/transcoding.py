@@ -13,7 +13,7 @@ from pydicom.encaps import get_frame
 
 from isocenter.dicom.value_representations import swap_bytes
 from isocenter.features.archive.pixel_access import PixelAccess
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.features.archive.transcode_cache import TranscodeCache
 from isocenter.features.archive.transcoded_pieces import TranscodedPieces
 from isocenter.features.archive.transcoding import GivenObject, Transcoder
@@ -44,7 +44,7 @@ async def instance_of(archive: TestArchive, file: bytes) -> StoredInstance:
     with warnings.catch_warnings(action="ignore"):
         read = pydicom.dcmread(io.BytesIO(file), stop_before_pixels=True, force=True)
         uids = (str(read.StudyInstanceUID), str(read.SeriesInstanceUID), str(read.SOPInstanceUID))
-    [instance] = await find_instances(archive.database, ORGANIZATION, *uids)
+    [instance] = await find_stored(archive.database, ORGANIZATION, *uids)
     return instance
 
 

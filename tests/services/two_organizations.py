@@ -11,7 +11,7 @@ from typing import Any
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.query import Query, Search
-from isocenter.features.archive.retrieve import find_instances
+from isocenter.features.archive.retrieve import find_stored
 from isocenter.platform.db import Database
 from services.archive import ORGANIZATION, Image, TestArchive, opened
 
@@ -59,7 +59,7 @@ async def everything_seen(two: TwoOrganizations, organization_id: int, database:
         ).page()
         seen += ["\n".join(match.lines) for match in page.matches]
     for scope in ((), (IMAGE.series,), (IMAGE.series, IMAGE.sop)):
-        found = await find_instances(database, organization_id, IMAGE.study, *scope)
+        found = await find_stored(database, organization_id, IMAGE.study, *scope)
         seen += [one.object_key for one in found]
     seen += [str(one) for one in await read_changes(database, organization_id)]
     return seen

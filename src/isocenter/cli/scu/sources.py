@@ -75,12 +75,12 @@ async def archive_batches(
 ) -> AsyncIterator[Batch]:
     """An organisation's objects, study by study. Raises NotFound, before any is given out, for a UID that it
     does not have."""
-    from isocenter.features.archive.retrieve import find_instances
+    from isocenter.features.archive.presented import find_instances
 
     wanted = [(uid, "") for uid in studies]
     wanted += [(await _study_of(archive, organization_id, uid), uid) for uid in series]
     found = [
-        await find_instances(archive.database, organization_id, study_uid, series_uid)
+        await find_instances(archive.database, archive.leaving, organization_id, study_uid, series_uid)
         for study_uid, series_uid in wanted
     ]
     for (study_uid, series_uid), instances in zip(wanted, found, strict=True):
@@ -108,7 +108,7 @@ def _stored(archive: Archive, instance: StoredInstance) -> OutgoingObject:
         instance.sop_class_uid,
         instance.sop_instance_uid,
         instance.transfer_syntax_uid,
-        lambda: stream_bytes(archive.store, instance, instance.header_size),
+        lambda: stream_bytes(archive.leaving, instance, instance.header_size),
         instance.size - instance.header_size,
         instance.sop_instance_uid,
     )

@@ -24,7 +24,8 @@ from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, find_bulk_value, read_elements
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.platform.workers.errors import WorkFailed
 
@@ -67,6 +68,7 @@ class BulkCollections:
         path = request.path_params
         instances = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             path["study"],
             path.get("series", ""),

@@ -21,7 +21,8 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
 from isocenter.features.archive.object_elements import BulkValue, find_bulk_value
 from isocenter.features.archive.pixel_access import swapped
-from isocenter.features.archive.retrieve import StoredInstance, find_instances, stream_bytes
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance, stream_bytes
 from isocenter.kit.errors import NotFound
 
 _PATH_PARTS_MAX = 65
@@ -39,6 +40,7 @@ class BulkDataTransaction:
         path = request.path_params
         (instance,) = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             *(path["study"], path["series"], path["instance"]),
         )

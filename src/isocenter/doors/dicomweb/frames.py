@@ -32,7 +32,8 @@ from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
 from isocenter.features.archive.pixel_access import OpenedPixels, PixelLayout
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.decoding import is_native
 from isocenter.imaging.encoding import encodable
 from isocenter.imaging.transcoding import can_transcode, keeps_frames, transcode_frames
@@ -82,6 +83,7 @@ class FramesTransaction:
         numbers = frame_numbers(path["frames"])
         (instance,) = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             *(path["study"], path["series"], path["instance"]),
         )

@@ -19,7 +19,8 @@ from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.series_metadata import EDITION, data_sets, with_base
 
 
@@ -36,6 +37,7 @@ class MetadataTransaction:
         path = request.path_params
         instances = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             path["study"],
             path.get("series", ""),

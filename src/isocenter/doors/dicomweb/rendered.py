@@ -34,8 +34,9 @@ from isocenter.doors.http.problems import MEDIA_TYPE as PROBLEM
 from isocenter.doors.http.problems import problem
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.image_reading import StoredImage
+from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.representative import find_representative
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.rendering.request import GIF, HTML, MP4, PLAIN, Rendering
 from isocenter.kit.errors import Busy, IsocenterError, Unavailable
 
@@ -105,6 +106,7 @@ class RenderedTransaction:
         series, image = await self.renderer.image_of(state)
         (instance,) = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             *(state.study_instance_uid, series, image),
         )
@@ -247,6 +249,7 @@ class RenderedTransaction:
         path = request.path_params
         return await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             path["study"],
             path.get("series", ""),

@@ -28,8 +28,9 @@ from isocenter.doors.dicomweb.zipping import Checksums, zip_answer
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
+from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.reading_ahead import read_ahead
-from isocenter.features.archive.retrieve import StoredInstance, find_instances, stream_bytes
+from isocenter.features.archive.retrieve import StoredInstance, stream_bytes
 from isocenter.features.archive.transcoding import GivenObject, Transcoder
 from isocenter.imaging.encoding import encodable
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
@@ -57,6 +58,7 @@ class RetrieveTransaction:
             raise _not_dicom()
         instances = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             path["study"],
             path.get("series", ""),

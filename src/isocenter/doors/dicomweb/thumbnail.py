@@ -20,8 +20,9 @@ from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.image_reading import NoSuchFrame
+from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.representative import find_representative
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.thumbnails import RENDERING, Thumbnails
 from isocenter.imaging.rendering import work
 from isocenter.imaging.rendering.request import Rendering
@@ -74,13 +75,11 @@ class ThumbnailTransaction:
 
     async def _instance(self, request: Request) -> StoredInstance:
         path = request.path_params
-        database, organization_id = self._services.database, request.state.subject.organization_id
+        there = (self._services.database, self._services.store, request.state.subject.organization_id)
         if "instance" in path:
-            (found,) = await find_instances(
-                database, organization_id, path["study"], path["series"], path["instance"]
-            )
+            (found,) = await find_instances(*there, path["study"], path["series"], path["instance"])
             return found
-        return await find_representative(database, organization_id, path["study"], path.get("series", ""))
+        return await find_representative(*there, path["study"], path.get("series", ""))
 
     async def _picture(
         self,

@@ -22,7 +22,8 @@ from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.rendering.request import HTML, JPEG, PresentationState, Rendering, Viewport, Window
 from isocenter.kit.errors import Unsupported
 
@@ -73,7 +74,10 @@ class WadoUriTransaction:
         request.scope["path_params"] = {level: _uid(query, name) for level, name in _NAMES.items()}
         path = request.path_params
         (instance,) = await find_instances(
-            self._services.database, request.state.subject.organization_id, *path.values()
+            self._services.database,
+            self._services.store,
+            request.state.subject.organization_id,
+            *path.values(),
         )
         ranges = _accepted(request, instance)
         if any(one.type == DICOM for one in ranges[:1]):
@@ -126,6 +130,7 @@ class WadoUriTransaction:
         series, uid = _uid(query, "presentationSeriesUID"), _uid(query, "presentationUID")
         (state,) = await find_instances(
             self._services.database,
+            self._services.store,
             request.state.subject.organization_id,
             *(request.path_params["study"], series, uid),
         )

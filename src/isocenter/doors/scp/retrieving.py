@@ -25,6 +25,7 @@ from isocenter.features.ae_titles.admission import Admission
 from isocenter.features.ae_titles.callers import Grant
 from isocenter.features.ae_titles.destinations import Destination
 from isocenter.features.ae_titles.entries import AeService
+from isocenter.features.archive.presented import presented
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.selection import select_instances
 from isocenter.features.remotes.contexts import not_in_that_syntax
@@ -164,7 +165,9 @@ class _Run:
 
     async def selected(self, wanted: Wanted) -> list[StoredInstance]:
         organization_id = self._association.grant.organization_id
-        instances = await select_instances(self._retriever.database, organization_id, wanted.selection)
+        retriever = self._retriever
+        selected = await select_instances(retriever.database, organization_id, wanted.selection)
+        instances = await presented(retriever.store, selected)
         self.tally = Tally(instances)
         return instances
 

@@ -19,6 +19,7 @@ from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.doors.scp.worklist import ModalityWorklist
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.ingest import Ingest
+from isocenter.features.archive.presented import PresentingStore
 from isocenter.features.archive.transcoding import Transcoder
 from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.features.worklist.items import WorklistItems
@@ -70,7 +71,7 @@ def create_dicom_server(
     witness = AssociationWitness(services.recorder, services.clock)
     retriever = Retriever(
         services.database,
-        services.ingest.store,
+        PresentingStore(services.ingest.store),
         services.ae_titles.admission,
         witness,
         services.outgoing,

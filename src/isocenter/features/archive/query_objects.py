@@ -14,19 +14,19 @@ from isocenter.dicom.element import BulkRange, Element
 from isocenter.dicom.json_dataset import BulkPath, dataset_json
 from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
 from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, read_elements
+from isocenter.features.archive.presented import presented
 from isocenter.features.archive.query_results import Match
-from isocenter.features.archive.retrieve import StoredInstance
+from isocenter.features.archive.retrieve import INSTANCE_COLUMNS, StoredInstance, instance_of_row
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import Database, Sql, Work
 from isocenter.platform.storage.interface import ObjectStore
 
-FIND_OBJECTS = Sql("""
-    SELECT '' AS study_instance_uid, '' AS series_instance_uid, sop_instance_uid, sop_class_uid,
-           transfer_syntax_uid, object_key, size, header_size, sha256, number_of_frames, pixel_offset,
-           pixel_length, frame_offsets
-    FROM instance
-    WHERE organization_id = :organization_id AND current = 1 AND sop_instance_uid IN :uids
-""")
+FIND_OBJECTS = Sql(f"""
+    SELECT {INSTANCE_COLUMNS}
+    FROM instance JOIN series ON series.id = instance.series_pk JOIN study ON study.id = series.study_pk
+    WHERE instance.organization_id = :organization_id AND instance.current = 1
+      AND instance.sop_instance_uid IN :uids
+""")  # noqa: S608 - constants only
 
 BulkUri = Callable[[Match], Callable[[BulkPath, BulkRange | bytes], str]]
 """Of a match, what names the addresses of its large values."""
@@ -53,9 +53,10 @@ class ObjectAttributes:
         Private attributes bring their private creators along (PS3.18 §10.6.3.3). Raises what the database
         raises.
         """
-        objects = await self._database.read(
+        stored = await self._database.read(
             _find, organization_id, [match.sop_instance_uid for match in matches]
         )
+        objects = {one.sop_instance_uid: one for one in await presented(self._store, stored)}
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def one(match: Match) -> bool:
@@ -94,11 +95,9 @@ class ObjectAttributes:
             self._characters -= len(oldest) + len(object_key) + len(base)
 
 
-def _find(organization_id: int, uids: list[str]) -> Work[dict[str, StoredInstance]]:
+def _find(organization_id: int, uids: list[str]) -> Work[list[StoredInstance]]:
     rows = yield FIND_OBJECTS(organization_id=organization_id, uids=uids)
-    return {
-        row["sop_instance_uid"]: StoredInstance(*(row[position] for position in range(13))) for row in rows
-    }
+    return [instance_of_row(row) for row in rows]
 
 
 def _lines_of(

@@ -31,7 +31,7 @@ from isocenter.features.archive.entry import Entry, Source
 from isocenter.features.archive.filing import refuse_swept
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.object_elements import read_elements
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.sweep import microseconds
 from isocenter.features.archive.transcoding import Transcoder
@@ -100,7 +100,7 @@ class Recompression:
         report.examined += 1
         uids = (row["study_instance_uid"], row["series_instance_uid"], row["sop_instance_uid"])
         try:
-            (instance,) = await find_instances(self._database, organization_id, *uids)
+            (instance,) = await find_stored(self._database, organization_id, *uids)
             entry = await self._received(organization_id, instance)
             if entry is None or entry.stored.size >= instance.size:
                 return

@@ -8,9 +8,11 @@ nothing has pixels, the first instance, which an icon can stand for.
 from __future__ import annotations
 
 from isocenter.dicom.transfer_syntaxes import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+from isocenter.features.archive.presented import presented
 from isocenter.features.archive.retrieve import INSTANCE_COLUMNS, StoredInstance, instance_of_row
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Sql, Work
+from isocenter.platform.storage.interface import ObjectStore
 
 DERIVED_MODALITIES = ("SEG", "RTDOSE", "REG", "FID", "PR", "KO", "SR", "M3D", "OT", "DOC")
 
@@ -62,7 +64,7 @@ FIND_FIRST_OF_SERIES = Sql(_FIRST_OF_ALL + " AND series.series_instance_uid = :s
 
 
 async def find_representative(
-    database: Database, organization_id: int, study: str, series: str = ""
+    database: Database, store: ObjectStore, organization_id: int, study: str, series: str = ""
 ) -> StoredInstance:
     """The instance that stands for the study, or for one of its series. Raises NotFound when there is
     none."""
@@ -70,7 +72,8 @@ async def find_representative(
     if found is None:
         what = "series" if series else "study"
         raise NotFound(f"There is no such {what} here.", code=f"no-such-{what}")
-    return found
+    [leaving] = await presented(store, [found])
+    return leaving
 
 
 def _find(organization_id: int, study: str, series: str) -> Work[StoredInstance | None]:

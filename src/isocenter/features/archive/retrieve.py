@@ -10,11 +10,26 @@ from isocenter.platform.db import Database, Row, Sql, Work
 from isocenter.platform.storage.encrypted import KeyDestroyed
 from isocenter.platform.storage.interface import ObjectStore
 
-INSTANCE_COLUMNS = """
+
+def patient_instead(study: str) -> str:
+    """SQL for the patient that a study's objects must leave with: kind, time, lines (``reconciling.py``);
+    empty where whom they name is right. ``study``: the table's name in the query."""
+    told, kept = f"{study}.told_patient_pk", f"{study}.patient_pk"
+    return f"""
+    CASE WHEN {kept} = {told}
+          AND NOT EXISTS (SELECT 1 FROM patient AS own WHERE own.id = {kept} AND own.corrected = 1)
+    THEN '' ELSE coalesce((
+        SELECT CASE WHEN {kept} = {told} THEN 'corrected ' ELSE 'merged ' END
+            || CAST(coalesce(named.merged_at_us, own.updated_at_us) AS text) || '\n' || own.fragments
+        FROM patient AS own JOIN patient AS named ON named.id = {told} WHERE own.id = {kept}), '') END
+"""  # noqa: S608 - names of tables only
+
+
+INSTANCE_COLUMNS = f"""
     study.study_instance_uid, series.series_instance_uid, instance.sop_instance_uid,
     instance.sop_class_uid, instance.transfer_syntax_uid, instance.object_key, instance.size,
     instance.header_size, instance.sha256, instance.number_of_frames, instance.pixel_offset,
-    instance.pixel_length, instance.frame_offsets
+    instance.pixel_length, instance.frame_offsets, {patient_instead("study")} AS patient
 """
 """What `instance_of_row` is made of."""
 
@@ -43,6 +58,7 @@ class StoredInstance:
 
     ``pixel_offset`` counts from the object's start to the value of Pixel Data; for compressed pixels
     ``frame_offsets`` (numbers separated by blanks, from ``pixel_offset``) name each frame's first item.
+    ``patient``: whom it must leave with instead of whom it names (``presented.py``); empty: it is right.
     """
 
     study_instance_uid: str
@@ -58,12 +74,14 @@ class StoredInstance:
     pixel_offset: int | None
     pixel_length: int | None
     frame_offsets: str
+    patient: str = ""
 
 
-async def find_instances(
+async def find_stored(
     database: Database, organization_id: int, study: str, series: str = "", instance: str = ""
 ) -> list[StoredInstance]:
-    """The objects of a study, of one of its series, or one object, in the order of their numbers.
+    """The objects of a study, of one of its series, or one object, in the order of their numbers, as they
+    are stored: `presented.find_instances` tells how they leave.
 
     Raises NotFound when there is none.
     """
@@ -87,7 +105,7 @@ def _find(organization_id: int, study: str, series: str, instance: str) -> Work[
 
 def instance_of_row(row: Row) -> StoredInstance:
     """Of `INSTANCE_COLUMNS`."""
-    return StoredInstance(*(row[position] for position in range(13)))
+    return StoredInstance(*(row[position] for position in range(14)))
 
 
 async def stream_bytes(

@@ -6,15 +6,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from isocenter.features.archive.retrieve import StoredInstance, lost, stream_bytes
+from isocenter.features.archive.retrieve import (
+    StoredInstance,
+    instance_of_row,
+    lost,
+    patient_instead,
+    stream_bytes,
+)
 from isocenter.kit.errors import TooLarge
 from isocenter.platform.db import Database, Work, composed
 from isocenter.platform.storage.interface import ObjectStore
 
-_SELECT = """
+_SELECT = f"""
     SELECT s.study_instance_uid, e.series_instance_uid, i.sop_instance_uid, i.sop_class_uid,
            i.transfer_syntax_uid, i.object_key, i.size, i.header_size, i.sha256, i.number_of_frames,
-           i.pixel_offset, i.pixel_length, '' AS frame_offsets
+           i.pixel_offset, i.pixel_length, '' AS frame_offsets, {patient_instead("s")} AS patient
 """
 _CONDITIONS = {  # a patient's own ID and issuer, or those of one who was merged into it
     "patient_id": "p.id IN (SELECT coalesce(o.survivor_pk, o.id) FROM patient o"
@@ -116,4 +122,4 @@ def _select(organization_id: int, selection: Selection) -> Work[list[StoredInsta
     if "issuer" in given:
         params["patient_id"] = selection.patient_id
     rows = yield sql(organization_id=organization_id, limit=OBJECTS_MAX + 1, **params)
-    return [StoredInstance(*(row[position] for position in range(13))) for row in rows]
+    return [instance_of_row(row) for row in rows]

@@ -20,7 +20,8 @@ from isocenter.dicom.element import BulkRange
 from isocenter.dicom.json_dataset import BulkPath, dataset_json
 from isocenter.features.archive.derived import DerivedObjects, MadeReport, Series
 from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, read_elements
-from isocenter.features.archive.retrieve import StoredInstance, find_instances
+from isocenter.features.archive.presented import find_instances
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import IsocenterError
@@ -112,7 +113,9 @@ class SeriesMetadata:
 
     async def _make(self, series: Series) -> None:
         instances = await find_instances(
-            self._database, series.organization_id, series.study_instance_uid, series.series_instance_uid
+            self._database,
+            self._store,
+            *(series.organization_id, series.study_instance_uid, series.series_instance_uid),
         )
         if await self._kept(series, instances) is None:
             async for _ in self._made(series, instances):

@@ -55,7 +55,9 @@ class Thumbnails:
 
     async def _make(self, series: Series) -> None:
         instance = await find_representative(
-            self._database, series.organization_id, series.study_instance_uid, series.series_instance_uid
+            self._database,
+            self._store,
+            *(series.organization_id, series.study_instance_uid, series.series_instance_uid),
         )
         await self.of_series(series.organization_id, instance)
 
