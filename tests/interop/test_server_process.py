@@ -76,7 +76,9 @@ def check_everything_works(server: Isocenter, dcmtk: Dcmtk, folder: Path) -> Non
     assert len(server.found("/studies?PatientName=TWIN*")) == 1
     checked = server.run("storage", "check", "--json")
     [report] = orjson.loads(checked.stdout)["organizations"]
-    assert (report["rows"], report["missing_count"], report["damaged_count"]) == (10, 0, 0), "what was deleted waits"
+    assert (report["rows"], report["missing_count"], report["damaged_count"]) == (10, 0, 0), (
+        "what was deleted waits"
+    )
 
 
 def test_postgresql_and_s3(
