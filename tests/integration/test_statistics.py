@@ -106,6 +106,9 @@ async def test_each_number(archive: TestArchive) -> None:
     await delete_objects(archive.database, archive.clock, ORGANIZATION, OTHER.study)
     found = await counted(archive)
     assert (found.patients, found.studies, found.instances) == (1, 1, 4)
+    assert (found.deleted.objects, found.deleted.bytes) == (1, size[OTHER.sop])
+    parts = (found.earlier_versions, found.quarantine, found.deleted)
+    assert found.kept.bytes == found.bytes + sum(part.bytes for part in parts)
     assert found.oldest_study_date == "20260101"
 
 

@@ -54,7 +54,12 @@ def statistics(loaded: LoadedSettings, org: InOrganization = "", as_json: Json =
 def _lines(found: Statistics) -> Iterable[str]:
     yield f"{found.patients:,} patients, {found.studies:,} studies, {found.series:,} series"
     yield f"{found.instances:,} instances, {format_bytes(found.bytes)}"
-    for amount, of in ((found.earlier_versions, "earlier versions"), (found.quarantine, "in quarantine")):
+    beside = (
+        (found.earlier_versions, "earlier versions"),
+        (found.quarantine, "in quarantine"),
+        (found.deleted, "deleted, can be restored"),
+    )
+    for amount, of in beside:
         if amount.objects:
             yield f"{amount.objects:,} {of}, {format_bytes(amount.bytes)}"
     if found.oldest_study_date:

@@ -46,7 +46,8 @@ class OfDayModel(AmountModel):
 
 
 class StatisticsModel(BaseModel):
-    """``instances`` and ``bytes`` are of current instances; ``kept`` is also earlier versions and quarantine.
+    """``instances`` and ``bytes`` are of current instances; ``kept`` is also earlier versions, quarantine,
+    and what was ``deleted`` and can be restored.
 
     Study dates are written as in DICOM (YYYYMMDD); empty where no study tells one.
     """
@@ -58,6 +59,7 @@ class StatisticsModel(BaseModel):
     bytes: int
     earlier_versions: AmountModel
     quarantine: AmountModel
+    deleted: AmountModel
     kept: AmountModel
     oldest_study_date: str
     newest_study_date: str

@@ -37,3 +37,8 @@ COUNT_WAITING = Sql("""
     SELECT count(*) AS entries, CAST(coalesce(sum(size), 0) AS bigint) AS bytes FROM quarantine
     WHERE organization_id = :organization_id AND state = 'waiting'
 """)
+
+COUNT_DELETED = Sql("""
+    SELECT count(*) AS objects, CAST(coalesce(sum(size), 0) AS bigint) AS bytes FROM deleted_object
+    WHERE organization_id = :organization_id
+""")

@@ -14,6 +14,7 @@ from datetime import UTC, date, timedelta
 from isocenter.dicom.sop_classes import sop_class_name
 from isocenter.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
 from isocenter.features.archive.queries_statistics import (
+    COUNT_DELETED,
     COUNT_INSTANCES,
     COUNT_SERIES,
     COUNT_STUDIES,
@@ -57,7 +58,8 @@ class OfDay:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Instances are current ones; ``kept`` is also earlier versions and what waits in quarantine.
+    """Instances are current ones; ``kept`` is also earlier versions, what waits in quarantine,
+    and what was ``deleted`` and can be restored.
 
     Study dates are DA (PS3.5 §6.2), empty where no study tells one. Lists: the most first; days ascending.
     """
@@ -69,6 +71,7 @@ class Statistics:
     bytes: int
     earlier_versions: Usage
     quarantine: Usage
+    deleted: Usage
     kept: Usage
     oldest_study_date: str
     newest_study_date: str
@@ -91,6 +94,7 @@ def _count(organization_id: int, today: date) -> Work[Statistics]:
     current = [row for row in groups if row["current"]]
     [held] = yield COUNT_STUDIES(organization_id=organization_id)
     [waiting] = yield COUNT_WAITING(organization_id=organization_id)
+    [deleted] = yield COUNT_DELETED(organization_id=organization_id)
     modalities = [
         OfModality(row["modality"], row["studies"], row["series"], row["instances"])
         for row in (yield COUNT_SERIES(organization_id=organization_id))
@@ -104,6 +108,7 @@ def _count(organization_id: int, today: date) -> Work[Statistics]:
         bytes=instances.bytes,
         earlier_versions=_sum(row for row in groups if not row["current"]),
         quarantine=Usage(waiting["entries"], waiting["bytes"]),
+        deleted=Usage(deleted["objects"], deleted["bytes"]),
         kept=(yield from find_usage(organization_id)),
         oldest_study_date=held["oldest"] or "",
         newest_study_date=held["newest"] or "",
