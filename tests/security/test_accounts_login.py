@@ -185,6 +185,7 @@ async def test_the_cookie_is_for_browsers_and_nothing_of_it_is_in_the_body(house
 
 async def test_logins_are_seen_and_ended_by_their_person_alone(house: TestAccounts) -> None:
     admin, jane = await house.admin(), await house.admin("jane")
+    house.clock.advance(1)
     other = await house.logged_in("admin")
     sessions = (await house.ask("GET", "/me/sessions", authorization=admin)).json()["sessions"]
     assert [session["current"] for session in sessions] == [False, True]

@@ -149,9 +149,11 @@ class RenderedTransaction:
     ) -> Response:
         """Of a study or series: one that stands for it, or all, a part each frame."""
         path = request.path_params
-        organization_id = request.state.subject.organization_id
         chosen = await find_representative(
-            self._services.database, organization_id, path["study"], path.get("series", "")
+            self._services.database,
+            self._services.store,
+            request.state.subject.organization_id,
+            *(path["study"], path.get("series", "")),
         )
         kind = kind_of(chosen)
         choice = choose(ranges, offers(kind, chosen.number_of_frames), PICTURES)

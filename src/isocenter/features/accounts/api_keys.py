@@ -10,6 +10,7 @@ import orjson
 
 from isocenter.features.accounts import queries_sessions
 from isocenter.features.accounts.entries import ApiKey
+from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.secret_words import hash_of, random_word
 from isocenter.features.accounts.words import checked_name
@@ -134,6 +135,7 @@ def _make(
     expires_at_us: int | None,
 ) -> Work[ApiKey]:
     rows = yield queries_sessions.PUT_KEY(
+        id=new_id(),
         organization_id=organization_id,
         name=name,
         prefix=secret[:_SHOWN_CHARACTERS],

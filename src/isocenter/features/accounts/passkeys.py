@@ -22,6 +22,7 @@ from isocenter.features.accounts.factors import (
     new_codes,
     put_codes,
 )
+from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.passkey_checks import NoSuchPasskey, usable_passkeys
 from isocenter.features.accounts.proof import proven_recently
@@ -195,6 +196,7 @@ def _add(
     factors = yield from locked_factors_of(organization_id, account_id)
     _check_number(factors.passkeys + factors.passkeys_revoked)
     rows = yield queries.PUT_PASSKEY(
+        id=new_id(),
         organization_id=organization_id,
         account_id=account_id,
         credential_id=made.credential_id,

@@ -34,9 +34,9 @@ RETURNING id, slug, name, settings, created_at_us
 ANY_ACCOUNT = Sql("SELECT organization_id FROM account LIMIT 1")
 
 PUT_ACCOUNT = Sql("""
-INSERT INTO account (organization_id, login, display_name, role, operator, password_hash, state,
+INSERT INTO account (id, organization_id, login, display_name, role, operator, password_hash, state,
     created_at_us, password_changed_at_us)
-VALUES (:organization_id, :login, :display_name, :role, :operator, :password_hash, :state,
+VALUES (:id, :organization_id, :login, :display_name, :role, :operator, :password_hash, :state,
     :now_us, :password_changed_at_us)
 ON CONFLICT (login) DO NOTHING
 RETURNING id, organization_id, login, display_name, role, operator, state, totp_confirmed, created_at_us,

@@ -18,9 +18,9 @@ DELETE FROM used_challenge WHERE organization_id = :organization_id AND expires_
 """)
 
 PUT_PASSKEY = Sql("""
-INSERT INTO passkey (organization_id, account_id, credential_id, public_key, user_handle, sign_count,
+INSERT INTO passkey (id, organization_id, account_id, credential_id, public_key, user_handle, sign_count,
     transports, name, backup_eligible, backed_up, created_at_us)
-VALUES (:organization_id, :account_id, :credential_id, :public_key, :user_handle, :sign_count,
+VALUES (:id, :organization_id, :account_id, :credential_id, :public_key, :user_handle, :sign_count,
     :transports, :name, :backup_eligible, :backed_up, :now_us)
 ON CONFLICT (credential_id) DO NOTHING
 RETURNING id, name, created_at_us, last_used_at_us, revoked_at_us, backed_up
@@ -28,7 +28,8 @@ RETURNING id, name, created_at_us, last_used_at_us, revoked_at_us, backed_up
 
 LIST_PASSKEYS = Sql("""
 SELECT id, name, created_at_us, last_used_at_us, revoked_at_us, backed_up, credential_id, transports
-FROM passkey WHERE organization_id = :organization_id AND account_id = :account_id ORDER BY id
+FROM passkey WHERE organization_id = :organization_id AND account_id = :account_id
+ORDER BY created_at_us, id
 """)
 
 RENAME_PASSKEY = Sql("""

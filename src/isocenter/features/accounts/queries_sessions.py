@@ -5,9 +5,9 @@ from __future__ import annotations
 from isocenter.platform.db import Sql
 
 PUT_SESSION = Sql("""
-INSERT INTO login_session (organization_id, account_id, created_at_us, expires_at_us, last_used_at_us,
+INSERT INTO login_session (id, organization_id, account_id, created_at_us, expires_at_us, last_used_at_us,
     proven_at_us, address, user_agent)
-VALUES (:organization_id, :account_id, :now_us, :expires_at_us, :now_us, :now_us, :address, :user_agent)
+VALUES (:id, :organization_id, :account_id, :now_us, :expires_at_us, :now_us, :now_us, :address, :user_agent)
 RETURNING id
 """)
 
@@ -69,7 +69,7 @@ LIST_SESSIONS = Sql("""
 SELECT id, created_at_us, expires_at_us, last_used_at_us, address, user_agent FROM login_session
 WHERE organization_id = :organization_id AND account_id = :account_id
     AND revoked_at_us IS NULL AND expires_at_us > :now_us
-ORDER BY id DESC
+ORDER BY created_at_us DESC, id
 """)
 
 FORGET_ENDED_TOKENS = Sql("""
@@ -92,16 +92,17 @@ WHERE login_session.organization_id = :organization_id AND login_session.id = :s
 """)
 
 PUT_KEY = Sql("""
-INSERT INTO api_key (organization_id, name, prefix, secret_hash, permissions, created_by, created_at_us,
+INSERT INTO api_key (id, organization_id, name, prefix, secret_hash, permissions, created_by, created_at_us,
     expires_at_us)
-VALUES (:organization_id, :name, :prefix, :secret_hash, :permissions, :created_by, :now_us, :expires_at_us)
+VALUES (:id, :organization_id, :name, :prefix, :secret_hash, :permissions, :created_by, :now_us,
+    :expires_at_us)
 RETURNING id, name, prefix, permissions, created_by, created_at_us, expires_at_us, revoked_at_us,
     last_used_at_us
 """)
 
 LIST_KEYS = Sql("""
 SELECT id, name, prefix, permissions, created_by, created_at_us, expires_at_us, revoked_at_us, last_used_at_us
-FROM api_key WHERE organization_id = :organization_id ORDER BY id
+FROM api_key WHERE organization_id = :organization_id ORDER BY created_at_us, id
 """)
 
 REVOKE_KEY = Sql("""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isocenter.features.accounts import queries
 from isocenter.features.accounts.entries import Account, AccountState, Organization, Passkey
+from isocenter.features.accounts.identifiers import new_id
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Row, Work
@@ -74,6 +75,7 @@ def put_account(
 ) -> Work[Account]:
     """Without a password the account waits for its invitation to be accepted. Raises Conflict."""
     rows = yield queries.PUT_ACCOUNT(
+        id=new_id(),
         organization_id=organization_id,
         login=login,
         display_name=name,

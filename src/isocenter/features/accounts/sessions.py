@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from isocenter.features.accounts import queries, queries_sessions
 from isocenter.features.accounts.access_tokens import LIFETIME_S, AccessTokens
 from isocenter.features.accounts.entries import AccountState, LoginSession
+from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.openid import queries as queries_openid
 from isocenter.features.accounts.rows import now_us
@@ -238,6 +239,7 @@ def _open(
         organization_id=organization_id, account_id=account_id, before_us=before_us
     )
     rows = yield queries_sessions.PUT_SESSION(
+        id=new_id(),
         organization_id=organization_id,
         account_id=account_id,
         now_us=at_us,

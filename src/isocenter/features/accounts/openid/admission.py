@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from isocenter.features.accounts import queries as account_queries
 from isocenter.features.accounts import queries_sessions
 from isocenter.features.accounts.entries import Account, AccountState, Purpose
+from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.openid import queries
 from isocenter.features.accounts.openid.errors import LoginExpired, OperatorsStayOut, PersonRefused
 from isocenter.features.accounts.openid.people import Person
@@ -84,7 +85,12 @@ def bind(organization_id: int, issuer: str, subject: str, account: Account, *, a
     if account.operator:
         raise OperatorsStayOut
     rows = yield queries.PUT_IDENTITY(
-        organization_id=organization_id, account_id=account.id, issuer=issuer, subject=subject, now_us=at_us
+        id=new_id(),
+        organization_id=organization_id,
+        account_id=account.id,
+        issuer=issuer,
+        subject=subject,
+        now_us=at_us,
     )
     if not rows:
         bound = yield queries.FIND_IDENTITY(organization_id=organization_id, issuer=issuer, subject=subject)
@@ -103,6 +109,7 @@ def _made(organization_id: int, person: Person, at_us: int) -> Work[Account | No
     if person.role is None:
         raise PersonRefused("the provider's claims give no role")
     rows = yield account_queries.PUT_ACCOUNT(
+        id=new_id(),
         organization_id=organization_id,
         login=person.login,
         display_name=person.name,

@@ -40,8 +40,8 @@ WHERE organization_id = :organization_id AND issuer = :issuer AND subject = :sub
 """)
 
 PUT_IDENTITY = Sql("""
-INSERT INTO external_identity (organization_id, account_id, issuer, subject, created_at_us)
-VALUES (:organization_id, :account_id, :issuer, :subject, :now_us)
+INSERT INTO external_identity (id, organization_id, account_id, issuer, subject, created_at_us)
+VALUES (:id, :organization_id, :account_id, :issuer, :subject, :now_us)
 ON CONFLICT (organization_id, issuer, subject) DO NOTHING
 RETURNING id, account_id, issuer, subject, created_at_us, last_login_at_us
 """)
@@ -53,7 +53,8 @@ WHERE organization_id = :organization_id AND issuer = :issuer AND subject = :sub
 
 LIST_IDENTITIES = Sql("""
 SELECT id, account_id, issuer, subject, created_at_us, last_login_at_us FROM external_identity
-WHERE organization_id = :organization_id AND account_id = :account_id ORDER BY id
+WHERE organization_id = :organization_id AND account_id = :account_id
+ORDER BY created_at_us, id
 """)
 
 REMOVE_IDENTITY = Sql("""
