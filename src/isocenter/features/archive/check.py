@@ -119,7 +119,7 @@ class StorageCheck:
 
         ``repair`` sets counters, usage and whose studies are right and moves damaged objects aside (under
         ``damaged/``), so that sending them again heals them. ``adopt_orphans`` files objects without a row,
-        as after restoring an older database, whatever the quota; it also brings back what was deleted and
+        as after restoring an older database, whatever the quota; it also brings back what was purged and
         not yet swept.
         """
         report = CheckReport()
