@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 
 from isocenter.features.archive.entry import OutcomeKind
@@ -15,6 +16,7 @@ from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.patient_identity import PatientIdentity
 from isocenter.features.archive.patient_merges import PatientMerges
 from isocenter.features.archive.presented import PresentingStore, find_instances, presented
+from isocenter.features.archive.reconciling import _OF_THE_PERSON
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.storage.interface import ObjectStore
@@ -79,6 +81,9 @@ PATIENT = {
     *("OriginalAttributesSequence", "SpecificCharacterSet", "IssuerOfPatientIDQualifiersSequence"),
     *("OtherPatientIDsSequence", "ReferencedPatientSequence"),
 }
+
+
+PATIENT |= {keyword_for_tag(tag) for tag in _OF_THE_PERSON}
 
 
 def texts(dataset: Dataset) -> dict[str, object]:
@@ -158,7 +163,11 @@ async def test_nothing_of_the_other_patient_stays(archive: TestArchive, store: P
     """Whom it was merged from told more than the survivor does."""
     image = Image(
         issuer="OLD",
-        more=((0x00101000, "LO", "X\\Y"), (0x00102160, "SH", "group"), (0x00104000, "LT", "a comment")),
+        more=(
+            *((0x00101000, "LO", "X\\Y"), (0x00102160, "SH", "group"), (0x00101005, "PN", "MAIDEN^ANN")),
+            *((0x00101040, "LO", "Old Street"), (0x00101060, "PN", "M^O"), (0x00102154, "SH", "555")),
+            *((0x00101010, "AS", "050Y"), (0x00104000, "LT", "a comment")),
+        ),
     )
     other = SURVIVOR.but(birth_date=None, sex=None, issuer=None)
     await archive.send(image, other)
@@ -169,6 +178,8 @@ async def test_nothing_of_the_other_patient_stays(archive: TestArchive, store: P
     after = read(await store.get(instance.object_key))
     assert (after.PatientID, after.PatientBirthDate, after.PatientSex) == ("SURVIVOR", "", "")
     gone = ("IssuerOfPatientID", "OtherPatientIDs", "EthnicGroup", "PatientComments")
+    gone += ("PatientBirthName", "PatientAddress", "PatientMotherBirthName", "PatientTelephoneNumbers")
+    assert after.PatientAge == "050Y", "as old as when it was taken"
     assert not [name for name in gone if name in after]
     [told] = after.OriginalAttributesSequence[0].ModifiedAttributesSequence
     assert (told.IssuerOfPatientID, told.PatientComments) == ("OLD", "a comment")

@@ -24,6 +24,16 @@ from isocenter.features.archive.merge import fragments_by_tag, is_empty
 _MAY_NOT_BE_ABSENT = frozenset({0x00100010, 0x00100020, 0x00100030, 0x00100040})
 """Name, ID, birth date, sex: of type 2 in every object's Patient Module (PS3.3 C.7.1.1)."""
 
+_OF_THE_PERSON = frozenset(
+    {
+        *(0x00100022, 0x00100033, 0x00100034, 0x00100035, 0x00100050, 0x00100101, 0x00101005, 0x00101040),
+        *(0x00101050, 0x00101060, 0x00101080, 0x00101081, 0x00101090, 0x00101100, 0x00102150, 0x00102152),
+        *(0x00102154, 0x00102155, 0x00102161, 0x001021F0, 0x00102297, 0x00102298, 0x00102299),
+    }
+)
+"""Beside those of the index: what says who somebody is (PS3.3 C.2.2, C.2.3). Age, size, weight and the like,
+which are of the time of the study, stay."""
+
 _ORIGINAL_ATTRIBUTES = 0x04000561
 _MODIFIED_ATTRIBUTES = 0x04000550
 _MODIFIED_AT = 0x04000562
@@ -98,6 +108,8 @@ def _differing(
                 differing[tag] = line
         elif patient.merged and told and not is_empty(told):
             differing[tag] = None
+    if patient.merged:
+        differing |= dict.fromkeys(by_tag.keys() & _OF_THE_PERSON)
     return differing
 
 
