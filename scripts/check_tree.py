@@ -50,7 +50,7 @@ ACROSS = {
     "src/isocenter/features/encryption/keyring.py": "the master key wraps the data keys of all",
     "src/isocenter/features/archive/recompressing.py": "which organisations there are",
     "src/isocenter/features/archive/holdings.py": "the operator sees how full each one's quota is",
-    "src/isocenter/features/archive/purging.py": "which organisations there are",
+    "src/isocenter/features/archive/deletion/purging.py": "which organisations there are",
     "src/isocenter/features/archive/retention.py": "which organisations there are",
     "src/isocenter/features/archive/sweep.py": "which organisations there are; old marks of all",
     "src/isocenter/features/archive/derived.py": "which organisations there are",

@@ -43,18 +43,18 @@ from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
-from isocenter.features.archive.deletions import Deletions
+from isocenter.features.archive.deletion.deletions import Deletions
+from isocenter.features.archive.deletion.purging import Purging
+from isocenter.features.archive.deletion.restoring import Restoring
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.images import PRELOADED, Images, open_images
 from isocenter.features.archive.ingest import Ingest
-from isocenter.features.archive.patient_services import Patients, patients_of
+from isocenter.features.archive.patients.services import Patients, patients_of
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.features.archive.presented import PresentingStore
-from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.recompressing import Recompression
-from isocenter.features.archive.restoring import Restoring
 from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.series_metadata import SeriesMetadata
 from isocenter.features.archive.spare_time import SpareTime

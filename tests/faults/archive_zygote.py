@@ -22,11 +22,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from isocenter.features.archive import committer, spool
-from isocenter.features.archive.delete import Cause, Scope
-from isocenter.features.archive.deletions import Deletions
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
-from isocenter.features.archive.restoring import Restoring
+from isocenter.features.archive.deletion.deleting import Cause, Scope
+from isocenter.features.archive.deletion.deletions import Deletions
+from isocenter.features.archive.deletion.restoring import Restoring
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import postgres, sqlite
 from isocenter.platform.storage.local import LocalStore

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.features.archive.deletions import Deletions
-from isocenter.features.archive.restoring import Restoring
+from isocenter.features.archive.deletion.deletions import Deletions
+from isocenter.features.archive.deletion.restoring import Restoring
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 from services.killed import Zygote
 

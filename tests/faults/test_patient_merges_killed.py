@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.kit.errors import IsocenterError
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 from services.killed import Zygote

@@ -15,8 +15,8 @@ import pytest
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.check import CheckReport, StorageCheck
 from isocenter.features.archive.entry import OutcomeKind
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.memory import MemoryStore

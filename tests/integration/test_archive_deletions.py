@@ -11,13 +11,13 @@ import orjson
 import pytest
 
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import DAY_US, GRACE_DAYS, Cause, Scope
-from isocenter.features.archive.deletions import Deletions, Waiting
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.deletion.deleting import DAY_US, GRACE_DAYS, Cause, Scope
+from isocenter.features.archive.deletion.deletions import Deletions, Waiting
+from isocenter.features.archive.deletion.restoring import Restored, Restoring
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.quota import QuotaReached
-from isocenter.features.archive.restoring import Restored, Restoring
 from isocenter.features.archive.usage import find_usage
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isocenter.features.archive.entry import OutcomeKind
-from isocenter.features.archive.patients import generated_patient_id
+from isocenter.features.archive.patients.finding import generated_patient_id
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.platform.storage.memory import MemoryStore
 from services.archive import Image, TestArchive, broken_promises, fresh_url, opened

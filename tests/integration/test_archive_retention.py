@@ -15,12 +15,12 @@ import structlog
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import GRACE_DAYS, delete_objects
-from isocenter.features.archive.deletions import Deletions
+from isocenter.features.archive.deletion.deleting import GRACE_DAYS, delete_objects
+from isocenter.features.archive.deletion.deletions import Deletions
+from isocenter.features.archive.deletion.purging import Purging
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
-from isocenter.features.archive.purging import Purging
 from isocenter.features.archive.retention import _BATCH, _BATCHES_MAX, Retention
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Busy, InternalError, Unavailable

@@ -15,7 +15,7 @@ import pytest
 from isocenter.dicom.dataset import read_dataset
 from isocenter.dimse.net.service import AssociationInfo, NAnswer
 from isocenter.doors.scp.notifying import availability_notifier
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.deletion.deleting import delete_objects
 from isocenter.features.availability.notices import ATTEMPTS_MAX, NoticeState
 from isocenter.features.availability.notifier import AvailabilityNotifier
 from isocenter.kit.clock import ManualClock

@@ -14,10 +14,10 @@ import pytest
 
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.deletion.deleting import delete_objects
 from isocenter.features.archive.entry import OutcomeKind
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import CHANGED, PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import CHANGED, PatientMerges
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.selection import Selection, select_instances
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, IsocenterError, NotFound

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from isocenter.features.archive.filing import stripes
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.kit.errors import Conflict
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 

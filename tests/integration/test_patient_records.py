@@ -13,12 +13,12 @@ import pytest
 
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.deletion.deleting import delete_objects
 from isocenter.features.archive.entry import OutcomeKind
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import CHANGED
-from isocenter.features.archive.patient_services import Patients, patients_of
 from isocenter.features.archive.patient_tokens import resolve_token
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import CHANGED
+from isocenter.features.archive.patients.services import Patients, patients_of
 from isocenter.features.archive.query import Query, Search
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.security import NoRecorder, anybody

@@ -16,7 +16,7 @@ from isocenter.doors.http.application import create_app
 from isocenter.doors.http.gate import declared
 from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.patient_services import patients_of
+from isocenter.features.archive.patients.services import patients_of
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import SystemClock
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Permission, Role

@@ -13,10 +13,10 @@ from pydicom.dataset import Dataset, FileDataset
 
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.object_elements import read_elements
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
+from isocenter.features.archive.patients.reconciling import _OF_THE_PERSON
 from isocenter.features.archive.presented import PresentingStore, find_instances, presented
-from isocenter.features.archive.reconciling import _OF_THE_PERSON
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.storage.interface import ObjectStore

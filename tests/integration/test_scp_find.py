@@ -15,8 +15,8 @@ from isocenter.dicom.sop_classes import PATIENT_ROOT_FIND, PATIENT_STUDY_ONLY_FI
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from services.archive import ORGANIZATION, Image, fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 from services.sequences import items, request

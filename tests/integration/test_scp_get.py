@@ -20,8 +20,8 @@ from isocenter.dimse.net.errors import AssociationAborted, ContextNotAccepted
 from isocenter.dimse.protocol.user_information import RoleSelection
 from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import PatientMerges
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.remotes.streaming import Sender
 from services.archive import CT, ORGANIZATION, Image, fresh_url
 from services.retrieving import SR, Gate, Receiver, get, get_contexts, got, images

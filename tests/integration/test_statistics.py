@@ -18,9 +18,9 @@ import pytest
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.http.statistics_routes import statistics_router
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.deletion.deleting import delete_objects
 from isocenter.features.archive.holdings import Holdings
-from isocenter.features.archive.patient_merges import PatientIdentity, PatientMerges
+from isocenter.features.archive.patients.merges import PatientIdentity, PatientMerges
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.queries_statistics import COUNT_INSTANCES
 from isocenter.features.archive.statistics import Statistics, count_all

@@ -32,7 +32,7 @@ from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.holdings import Holdings
-from isocenter.features.archive.patient_services import patients_of
+from isocenter.features.archive.patients.services import patients_of
 from isocenter.features.availability.notices import Notices
 from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind

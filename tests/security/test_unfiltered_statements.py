@@ -14,7 +14,7 @@ import pytest
 
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.delete import delete_objects
+from isocenter.features.archive.deletion.deleting import delete_objects
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Call, CallMany, Database, Work, composed

@@ -23,8 +23,8 @@ import pytest
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
-from isocenter.features.archive.delete import Cause, Scope
-from isocenter.features.archive.deletions import Deletions
+from isocenter.features.archive.deletion.deleting import Cause, Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.entry import Declared, Outcome, Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook

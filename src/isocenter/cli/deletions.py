@@ -20,9 +20,9 @@ from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app import Archive
-    from isocenter.features.archive.delete import Deleted
-    from isocenter.features.archive.deletions import Deletion, State, Waiting
-    from isocenter.features.archive.restoring import NotRestored, Restored
+    from isocenter.features.archive.deletion.deleting import Deleted
+    from isocenter.features.archive.deletion.deletions import Deletion, State, Waiting
+    from isocenter.features.archive.deletion.restoring import NotRestored, Restored
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ def study(
         raise InvalidInput("An instance needs its series.", remedy="Give --series, too.")
 
     async def run(archive: Archive, organization_id: int) -> Deleted:
-        from isocenter.features.archive.delete import Cause, Scope
+        from isocenter.features.archive.deletion.deleting import Cause, Scope
 
         scope = Scope(study_instance_uid, series, instance)
         cause = Cause(by=operator(organization_id).name, reason=reason)
@@ -128,8 +128,8 @@ def patient(
     """Delete all studies of a patient."""
 
     async def run(archive: Archive, organization_id: int) -> Deleted:
-        from isocenter.features.archive.delete import Cause
-        from isocenter.features.archive.patient_identity import identity_asked_for
+        from isocenter.features.archive.deletion.deleting import Cause
+        from isocenter.features.archive.patients.identity import identity_asked_for
 
         cause = Cause(by=operator(organization_id).name, reason=reason)
         identity = identity_asked_for(patient_id, issuer)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from isocenter.cli.opened import moment
 
 if TYPE_CHECKING:
-    from isocenter.features.archive.patient_conflicts import PatientConflict
-    from isocenter.features.archive.patient_identity import PatientIdentity
-    from isocenter.features.archive.patient_records import Merged, PatientRecord
+    from isocenter.features.archive.patients.conflicts import PatientConflict
+    from isocenter.features.archive.patients.identity import PatientIdentity
+    from isocenter.features.archive.patients.records import Merged, PatientRecord
 
 _SHOWN_CHARACTERS = 200
 _DEMOGRAPHICS = (("Name", "00100010"), ("Birth date", "00100030"), ("Sex", "00100040"))

@@ -18,11 +18,11 @@ from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.features.archive.patient_conflicts import Decision, PatientConflict, State
-    from isocenter.features.archive.patient_identity import PatientIdentity
-    from isocenter.features.archive.patient_merges import Moved
-    from isocenter.features.archive.patient_records import PatientRecord
-    from isocenter.features.archive.patient_services import Patients
+    from isocenter.features.archive.patients.conflicts import Decision, PatientConflict, State
+    from isocenter.features.archive.patients.identity import PatientIdentity
+    from isocenter.features.archive.patients.merges import Moved
+    from isocenter.features.archive.patients.records import PatientRecord
+    from isocenter.features.archive.patients.services import Patients
     from isocenter.platform.db import Database
 
 T = TypeVar("T")
@@ -289,7 +289,7 @@ def _do(
     action, resource_id, details = told
 
     async def opened(database: Database) -> T:
-        from isocenter.features.archive.patient_services import patients_of
+        from isocenter.features.archive.patients.services import patients_of
         from isocenter.kit.clock import SystemClock
 
         organization_id = await organization_named(database, org)
@@ -307,7 +307,7 @@ def _do(
 
 
 def _identity(patient_id: str, issuer: str) -> PatientIdentity:
-    from isocenter.features.archive.patient_identity import identity_asked_for
+    from isocenter.features.archive.patients.identity import identity_asked_for
 
     return identity_asked_for(patient_id, issuer)
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.delete import Cause, delete_objects
+from isocenter.features.archive.deletion.deleting import Cause, delete_objects
 
 
 class DeleteTransaction:

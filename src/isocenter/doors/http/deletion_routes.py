@@ -12,10 +12,10 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.doors.http.patient_models import IdentityModel
 from isocenter.doors.http.witness import Told, Witness
-from isocenter.features.archive.delete import Cause, Deleted, Scope
-from isocenter.features.archive.deletions import Deletion, Deletions
-from isocenter.features.archive.patient_identity import REASON_CHARACTERS_MAX
-from isocenter.features.archive.restoring import Restoring
+from isocenter.features.archive.deletion.deleting import Cause, Deleted, Scope
+from isocenter.features.archive.deletion.deletions import Deletion, Deletions
+from isocenter.features.archive.deletion.restoring import Restoring
+from isocenter.features.archive.patients.identity import REASON_CHARACTERS_MAX
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 1000

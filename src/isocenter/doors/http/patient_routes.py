@@ -23,9 +23,9 @@ from isocenter.doors.http.patient_models import (
     patient_model,
 )
 from isocenter.doors.http.witness import Told, Witness
-from isocenter.features.archive.patient_conflicts import PatientConflicts
-from isocenter.features.archive.patient_identity import PatientIdentity, identity_asked_for
-from isocenter.features.archive.patient_services import Patients
+from isocenter.features.archive.patients.conflicts import PatientConflicts
+from isocenter.features.archive.patients.identity import PatientIdentity, identity_asked_for
+from isocenter.features.archive.patients.services import Patients
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 1000

@@ -15,7 +15,7 @@ from datetime import timedelta
 from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import OutcomeKind, Source, Suspect
 from isocenter.features.archive.ingest import Ingest
-from isocenter.features.archive.misfiled import find_misfiled, mend_misfiled
+from isocenter.features.archive.patients.misfiled import find_misfiled, mend_misfiled
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.sweep import batches, find_referenced, microseconds

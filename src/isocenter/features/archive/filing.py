@@ -1,7 +1,7 @@
 """Filing objects in the index: one unit of database work for any number of them.
 
 Everything that one transaction decides about an object is decided here: duplicate or conflict (A2), whose
-patient it is (A1, ``patients.py``), where it goes (``placing.py``), what the change feed says of it.
+patient it is (A1, ``patients/finding.py``), where it goes (``placing.py``), what the change feed says of it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from isocenter.features.archive.purging import Purging
+from isocenter.features.archive.deletion.purging import Purging
 from isocenter.features.archive.retention import Retention
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.errors import IsocenterError

@@ -11,7 +11,7 @@ from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry
 from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import merge
-from isocenter.features.archive.patients import (
+from isocenter.features.archive.patients.finding import (
     KnownPatient,
     fill_patient,
     find_or_create_patient,

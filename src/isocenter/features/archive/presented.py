@@ -17,7 +17,7 @@ from pathlib import Path
 
 from isocenter.dicom.dataset import encoding_of, read_dataset, write_dataset
 from isocenter.dicom.element import Element
-from isocenter.features.archive.reconciling import PatientInstead, reconciled
+from isocenter.features.archive.patients.reconciling import PatientInstead, reconciled
 from isocenter.features.archive.retrieve import StoredInstance, find_stored, read_bytes
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput, IsocenterError
 from isocenter.platform.db import Database

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from isocenter.features.archive.clock_jumps import ClockJumps
-from isocenter.features.archive.delete import DAY_US, Cause, Scope, delete_rows, lock_studies
+from isocenter.features.archive.deletion.deleting import DAY_US, Cause, Scope, delete_rows, lock_studies
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.queries import FIND_ORGANIZATIONS
 from isocenter.features.archive.queries_retention import COUNT_DUE, FIND_DUE, FIND_NEWEST

@@ -46,7 +46,7 @@ patient = sa.Table(
     text("sex"),
     text("fragments"),
     sa.Column("corrected", Flag, nullable=False, server_default="0"),  # a person set demographics here
-    # Merged (``patients.py``): into whom, and who is left when merges follow one another. NULL: nobody else.
+    # Merged (``patients/merges.py``): into whom, and who is left when merges follow one another. NULL: nobody else.
     sa.Column("merged_into_pk", BigInt, sa.ForeignKey("patient.id")),
     sa.Column("survivor_pk", BigInt, sa.ForeignKey("patient.id")),
     sa.Column("merged_at_us", BigInt),
@@ -270,7 +270,7 @@ quarantine = sa.Table(
     sa.Index(None, "object_key"),
 )
 
-deletion = sa.Table(  # what somebody deleted, until its grace is over (``deletions.py``)
+deletion = sa.Table(  # what somebody deleted, until its grace is over (``deletion/``)
     "deletion",
     metadata,
     primary_key(),

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive import queries_deletions as statements
+from isocenter.features.archive.deletion import queries as statements
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.recount import recount_series

@@ -1,4 +1,4 @@
-"""Every statement on patients as persons see them: merges, identities, conflicts (``patients.py`` files)."""
+"""Every statement on patients as persons see them: merges, identities, conflicts (``finding.py`` files)."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ None ever is; ``isocenter storage check`` looks all the same.
 from __future__ import annotations
 
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.filing import stripes
-from isocenter.features.archive.patient_merges import CHANGED
+from isocenter.features.archive.patients import queries as statements
+from isocenter.features.archive.patients.merges import CHANGED
 from isocenter.features.archive.usage import Growth
 from isocenter.platform.db import Row, Work
 

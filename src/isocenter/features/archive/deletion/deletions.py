@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import orjson
 
-from isocenter.features.archive import queries_deletions as statements
-from isocenter.features.archive import queries_patients
-from isocenter.features.archive.delete import Cause, Deleted, Scope, delete_rows, lock_studies
-from isocenter.features.archive.patient_identity import PatientIdentity, check_reason
-from isocenter.features.archive.patient_merges import behind, living
+from isocenter.features.archive.deletion import queries as statements
+from isocenter.features.archive.deletion.deleting import Cause, Deleted, Scope, delete_rows, lock_studies
+from isocenter.features.archive.patients import queries as queries_patients
+from isocenter.features.archive.patients.identity import PatientIdentity, check_reason
+from isocenter.features.archive.patients.merges import behind, living
 from isocenter.features.archive.usage import Growth, advance
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, Conflict, NotFound

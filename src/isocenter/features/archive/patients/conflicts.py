@@ -13,14 +13,14 @@ from typing import Any, Literal
 import orjson
 
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.attributes import Level
-from isocenter.features.archive.demographics import BIRTH_DATE, SEX, Demographic, of_line, typed
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.indexed_values import PATIENT_NAME, ValueRows
 from isocenter.features.archive.merge import fragments_by_tag, is_empty
-from isocenter.features.archive.patient_identity import PatientIdentity, Said, check_reason
-from isocenter.features.archive.patient_merges import CHANGED, living
+from isocenter.features.archive.patients import queries as statements
+from isocenter.features.archive.patients.demographics import BIRTH_DATE, SEX, Demographic, of_line, typed
+from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_reason
+from isocenter.features.archive.patients.merges import CHANGED, living
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound

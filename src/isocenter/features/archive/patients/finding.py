@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from isocenter.dicom.json_model import text_fragment
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
-from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.attributes import Level
-from isocenter.features.archive.demographics import of_line
 from isocenter.features.archive.entry import Entry, LevelData
 from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import PATIENT_NAME, contradictions, merge
+from isocenter.features.archive.patients import queries as statements
+from isocenter.features.archive.patients.demographics import of_line
 from isocenter.platform.db import IntegrityViolation, Row, Work
 
 PATIENT_ID = 0x00100020

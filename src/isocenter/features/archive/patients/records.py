@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from isocenter.features.archive import queries
-from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.filing import stripes
-from isocenter.features.archive.patient_identity import PatientIdentity
-from isocenter.features.archive.patient_merges import behind, below, known, living
+from isocenter.features.archive.patients import queries as statements
+from isocenter.features.archive.patients.identity import PatientIdentity
+from isocenter.features.archive.patients.merges import behind, below, known, living
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work

@@ -16,9 +16,9 @@ from typing import Literal
 import orjson
 
 from isocenter.dicom.validation import Strictness
-from isocenter.features.archive import queries_deletions as statements
 from isocenter.features.archive.committer import BatchRefused
-from isocenter.features.archive.deletions import find_deletion, lock_waiting, settle
+from isocenter.features.archive.deletion import queries as statements
+from isocenter.features.archive.deletion.deletions import find_deletion, lock_waiting, settle
 from isocenter.features.archive.entry import OutcomeKind, Received, Source, Suspect
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isocenter.features.archive.patient_conflicts import PatientConflicts
-from isocenter.features.archive.patient_merges import PatientMerges
-from isocenter.features.archive.patient_records import PatientRecords
+from isocenter.features.archive.patients.conflicts import PatientConflicts
+from isocenter.features.archive.patients.merges import PatientMerges
+from isocenter.features.archive.patients.records import PatientRecords
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database
 

@@ -13,11 +13,11 @@ from functools import partial
 
 from isocenter.dicom.json_model import text_fragment
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive import queries_patients as statements
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.merge import fragments_by_tag
-from isocenter.features.archive.patient_identity import PatientIdentity, Said, check_new, check_reason
-from isocenter.features.archive.patients import PATIENT_ID
+from isocenter.features.archive.patients import queries as statements
+from isocenter.features.archive.patients.finding import PATIENT_ID
+from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_new, check_reason
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from isocenter.features.archive.clock_jumps import ClockJumps
-from isocenter.features.archive.deletions import Deletions
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.queries import FIND_ORGANIZATIONS
 from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database, Work
