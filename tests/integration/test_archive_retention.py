@@ -22,7 +22,7 @@ from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.housekeeping import Housekeeping
 from isocenter.features.archive.retention import _BATCH, _BATCHES_MAX, Retention
-from isocenter.kit.clock import ManualClock
+from isocenter.kit.clock import ManualClock, microseconds
 from isocenter.kit.errors import Busy, InternalError, Unavailable
 from isocenter.platform.storage.memory import MemoryStore
 from services.accounts import Trail
@@ -340,7 +340,7 @@ async def test_an_object_that_is_being_filed_saves_its_study(
             waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
             while not removing.done() and not await archive.one(waiting):
                 await asyncio.wait({removing}, timeout=0.01)
-            now_us = int(clock.now().timestamp() * 1_000_000)
+            now_us = microseconds(clock.now())
             await filing.execute(
                 "INSERT INTO instance (organization_id, series_pk, sop_instance_uid, sop_class_uid, "
                 "transfer_syntax_uid, object_key, size, header_size, sha256, received_at_us) "

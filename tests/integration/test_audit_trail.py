@@ -16,7 +16,7 @@ from isocenter.features.audit.entries import Entry, Head
 from isocenter.features.audit.reading import Filter, all_entries, find_entries, newest_entry
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.audit.verifying import Damage, Verdict, verify
-from isocenter.kit.clock import ManualClock
+from isocenter.kit.clock import ManualClock, microseconds
 from isocenter.kit.errors import Busy, Unavailable
 from isocenter.platform.db import Database, DatabaseUnreachable, IntegrityViolation, open_database
 from isocenter.platform.security import Action, EventOutcome
@@ -60,7 +60,7 @@ async def ten(trail: AuditTrail) -> None:
 async def test_what_is_recorded_is_kept_in_order_with_the_time_of_the_recording(database: Database) -> None:
     clock = ManualClock()
     trail = AuditTrail(database, clock)
-    start_us = int(clock.now().timestamp() * 1_000_000)
+    start_us = microseconds(clock.now())
     for number in range(1, 6):
         trail.record(event(number, action=Action.SEARCH, outcome=EventOutcome.DENIED))
         clock.advance(1)

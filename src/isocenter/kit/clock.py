@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+DAY_US = 86_400 * 1_000_000
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
@@ -45,3 +47,12 @@ class ManualClock:
     def jump(self, seconds: float) -> None:
         """As when somebody sets the wall clock: no time passes."""
         self._now += timedelta(seconds=seconds)
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970 in UTC: how the database keeps times."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+def now_us(clock: Clock) -> int:
+    return microseconds(clock.now())

@@ -11,10 +11,9 @@ import orjson
 from isocenter.features.accounts import queries_sessions
 from isocenter.features.accounts.entries import ApiKey
 from isocenter.features.accounts.identifiers import new_id
-from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.secret_words import hash_of, random_word
 from isocenter.features.accounts.words import checked_name
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds, now_us
 from isocenter.kit.errors import Forbidden, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.security import Action, Permission, Recorder, Subject, event_of
@@ -64,7 +63,7 @@ class ApiKeys:
                 code="more-than-yours",
             )
         at_us = now_us(self._clock)
-        expires_at_us = None if expires_at is None else int(expires_at.timestamp() * 1_000_000)
+        expires_at_us = None if expires_at is None else microseconds(expires_at)
         if expires_at_us is not None and expires_at_us <= at_us:
             raise InvalidInput("The key would have expired already.", remedy="Choose a time to come.")
         secret = random_word(PREFIX)

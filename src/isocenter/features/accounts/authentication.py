@@ -14,9 +14,8 @@ from isocenter.features.accounts import queries_sessions
 from isocenter.features.accounts.access_tokens import AccessTokens, Claims
 from isocenter.features.accounts.api_keys import permissions_in
 from isocenter.features.accounts.entries import AccountState, permissions_of
-from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.secret_words import hash_of
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import IsocenterError, Unauthenticated
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Role, Subject, SubjectKind

@@ -13,8 +13,7 @@ from enum import StrEnum
 
 from isocenter.features.accounts import queries_passkeys as queries
 from isocenter.features.accounts.ceremonies import CHALLENGE_VALID_S
-from isocenter.features.accounts.rows import now_us
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.platform.db import Database, Work
 
 _NONCE_BYTES = 16

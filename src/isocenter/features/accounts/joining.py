@@ -10,9 +10,9 @@ from isocenter.features.accounts.entries import Account, Link, Purpose
 from isocenter.features.accounts.links import LinkUsedUp, found_link, new_link, put_link, use_link
 from isocenter.features.accounts.organizations import Organizations
 from isocenter.features.accounts.passwords import PasswordHashes, check_strength
-from isocenter.features.accounts.rows import found_account, now_us, put_account
+from isocenter.features.accounts.rows import found_account, put_account
 from isocenter.features.accounts.words import checked_login, checked_name
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Forbidden, InvalidInput, NotFound
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import (

@@ -8,9 +8,9 @@ from typing import Any
 from isocenter.features.accounts import queries
 from isocenter.features.accounts.entries import Organization
 from isocenter.features.accounts.organization_settings import OrganizationSettings
-from isocenter.features.accounts.rows import now_us, organization_of
+from isocenter.features.accounts.rows import organization_of
 from isocenter.features.accounts.words import checked_name, checked_slug
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, Permission, Recorder, Subject, event_of

@@ -20,8 +20,7 @@ from isocenter.features.accounts.ceremonies import (
 )
 from isocenter.features.accounts.challenges import ChallengePurpose, Challenges
 from isocenter.features.accounts.entries import AccountState
-from isocenter.features.accounts.rows import now_us
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.security import Role

@@ -26,9 +26,9 @@ from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.passkey_checks import NoSuchPasskey, usable_passkeys
 from isocenter.features.accounts.proof import proven_recently
-from isocenter.features.accounts.rows import found_account, now_us, passkey_of
+from isocenter.features.accounts.rows import found_account, passkey_of
 from isocenter.features.accounts.words import checked_name
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, EventOutcome, Recorder, Subject, event_of

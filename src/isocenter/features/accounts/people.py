@@ -9,9 +9,9 @@ from isocenter.features.accounts import queries, queries_passkeys, queries_sessi
 from isocenter.features.accounts.entries import Account, AccountState, Link, Purpose, permissions_of
 from isocenter.features.accounts.links import new_link, put_link
 from isocenter.features.accounts.passwords import PasswordHashes, check_strength
-from isocenter.features.accounts.rows import NoSuchAccount, account_of, found_account, now_us, put_account
+from isocenter.features.accounts.rows import NoSuchAccount, account_of, found_account, put_account
 from isocenter.features.accounts.words import checked_login, checked_name, folded_login
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, Forbidden, InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import (

@@ -17,8 +17,7 @@ from isocenter.features.accounts.factors import Factors, factors_of
 from isocenter.features.accounts.joining import account_id_of, kept_hash
 from isocenter.features.accounts.passkey_checks import PasskeyChecks
 from isocenter.features.accounts.passwords import PasswordHashes
-from isocenter.features.accounts.rows import now_us
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Forbidden, InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, EventOutcome, Recorder, Subject, event_of

@@ -5,14 +5,9 @@ from __future__ import annotations
 from isocenter.features.accounts import queries
 from isocenter.features.accounts.entries import Account, AccountState, Organization, Passkey
 from isocenter.features.accounts.identifiers import new_id
-from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Row, Work
 from isocenter.platform.security import Role
-
-
-def now_us(clock: Clock) -> int:
-    return int(clock.now().timestamp() * 1_000_000)
 
 
 def organization_of(row: Row) -> Organization:

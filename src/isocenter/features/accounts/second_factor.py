@@ -25,8 +25,7 @@ from isocenter.features.accounts.factors import (
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.people import managed_account
 from isocenter.features.accounts.proof import proven_recently
-from isocenter.features.accounts.rows import now_us
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, EventOutcome, Recorder, Subject, event_of

@@ -11,9 +11,8 @@ from isocenter.features.accounts.entries import AccountState, LoginSession
 from isocenter.features.accounts.identifiers import new_id
 from isocenter.features.accounts.joining import account_id_of
 from isocenter.features.accounts.openid import queries as queries_openid
-from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.secret_words import hash_of, random_word
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import NotFound, Unauthenticated
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import (

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from isocenter.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
 from isocenter.features.ae_titles import queries
 from isocenter.features.ae_titles.titles import checked_title
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -52,7 +52,7 @@ class Destinations:
 
     async def put(self, organization_id: int, wanted: Destination) -> Destination:
         """Add it, or change the one of that title to it. Raises InvalidInput."""
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         return await self._database.write(_put, organization_id, checked(wanted), now_us)
 
     async def remove(self, organization_id: int, title: str) -> None:

@@ -14,7 +14,7 @@ from isocenter.features.ae_titles import queries
 from isocenter.features.ae_titles.callers import Caller
 from isocenter.features.ae_titles.entries import RefusalReason
 from isocenter.features.ae_titles.titles import admitting_command, shown_host
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import Database, IntegrityViolation, Work
 from isocenter.platform.telemetry import get_logger
@@ -168,7 +168,7 @@ class AssociationNotes:
             await asyncio.shield(asyncio.ensure_future(self.flush()))
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def _is_due(

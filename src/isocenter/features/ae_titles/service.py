@@ -17,7 +17,7 @@ from isocenter.features.ae_titles.entries import (
     services_of,
 )
 from isocenter.features.ae_titles.titles import address_of, checked_host, checked_title, network_of
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -73,7 +73,7 @@ class AeTitles:
         network that overlaps: since the narrowest network wins, whoever administers one hospital could draw
         another's objects to it. Operators may; they know both.
         """
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         if not by_operator:
             await self._database.read_across(
                 _check_nobody_elses, organization_id, checked_title(title), checked_host(host)

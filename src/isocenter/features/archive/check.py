@@ -18,9 +18,9 @@ from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.patients.misfiled import find_misfiled, mend_misfiled
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.recount import recount_series
-from isocenter.features.archive.sweep import batches, find_referenced, microseconds
+from isocenter.features.archive.sweep import batches, find_referenced
 from isocenter.features.archive.usage import Miscount, find_miscount, mend_miscount
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, NotFound
 from isocenter.platform.db import Database, Row, Sql, Work
 from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed, sealed_name

@@ -15,7 +15,7 @@ from isocenter.features.archive.entry import Outcome, Received
 from isocenter.features.archive.filing import Filed, file_objects
 from isocenter.features.archive.policies import BatchPolicy, Policies
 from isocenter.features.archive.quota import QuotaReached, Quotas, check_quota
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, IsocenterError, Kind, OutOfSpace, Unavailable
 from isocenter.platform.db import Database, DatabaseUnreachable, IntegrityViolation, Work
 
@@ -85,7 +85,7 @@ class GroupCommitter:
 
     def now_us(self) -> int:
         """The clock's time as the index has it."""
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
     async def close(self) -> None:
         """Commit what was submitted, then stop."""

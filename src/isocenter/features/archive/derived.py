@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.spare_time import SpareTime
-from isocenter.features.archive.sweep import microseconds
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, IsocenterError, NotFound, Unavailable
 from isocenter.platform.db import Database, Sql, Work
 from isocenter.platform.storage.encrypted import KeyDestroyed

@@ -8,7 +8,7 @@ import orjson
 
 from isocenter.features.archive.queries_usage import FIND_HELD, LIST_HELD
 from isocenter.features.archive.retention import count_due
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -38,7 +38,7 @@ class Holdings:
 
     async def of(self, organization_id: int) -> Held:
         """Raises NotFound."""
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         return await self._database.read(_find, organization_id, now_us)
 
     async def of_all(self) -> list[Held]:

@@ -26,7 +26,7 @@ from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.features.archive.reading import WANTED
 from isocenter.features.archive.usage import Growth, advance
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound, TooLarge
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.db import Database, Row, Work
@@ -162,7 +162,7 @@ class Quarantine:
         yield await asyncio.to_thread(_corrected, content, corrections)
 
     async def _settle(self, organization_id: int, entry_id: str, state: State, note: str) -> None:
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         if not await self._database.write(_settle, organization_id, entry_id, state, note, now_us):
             raise Conflict(f"Entry {entry_id} was settled before.", code="already-settled")
 

@@ -33,12 +33,11 @@ from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.features.archive.spare_time import SpareTime
-from isocenter.features.archive.sweep import microseconds
 from isocenter.features.archive.transcoding import Transcoder
 from isocenter.features.archive.usage import Growth, advance
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.imaging.pixel_description import PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.storage.interface import ObjectStore

@@ -19,7 +19,7 @@ from isocenter.features.archive.deletion.deleting import DAY_US, Cause, Scope, d
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.queries import FIND_ORGANIZATIONS
 from isocenter.features.archive.queries_retention import COUNT_DUE, FIND_DUE, FIND_NEWEST
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, Recorder, Subject, SubjectKind, event_of
@@ -109,7 +109,7 @@ class Retention:
         )
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 async def _to_its_end(removing: Coroutine[Any, Any, None]) -> None:

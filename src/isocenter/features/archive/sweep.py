@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.filing import MARKS_KEPT_US
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.platform.db import Database, Work
 from isocenter.platform.storage.interface import ObjectInfo, ObjectStore
 
@@ -94,10 +94,6 @@ async def batches(store: ObjectStore, folder: str = "") -> AsyncIterator[tuple[i
             yield int(head), waiting.pop(int(head))
     for organization_id, batch in waiting.items():
         yield organization_id, batch
-
-
-def microseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
 
 
 def find_referenced(organization_id: int, keys: list[str]) -> Work[set[str]]:

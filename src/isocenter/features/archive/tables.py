@@ -46,7 +46,7 @@ patient = sa.Table(
     text("sex"),
     text("fragments"),
     sa.Column("corrected", Flag, nullable=False, server_default="0"),  # a person set demographics here
-    # Merged (``patients/merges.py``): into whom, and who is left when merges follow one another. NULL: nobody else.
+    # Merged (``patients/``): into whom, and who is left when merges follow one another. NULL: nobody else.
     sa.Column("merged_into_pk", BigInt, sa.ForeignKey("patient.id")),
     sa.Column("survivor_pk", BigInt, sa.ForeignKey("patient.id")),
     sa.Column("merged_at_us", BigInt),

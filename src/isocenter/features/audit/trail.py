@@ -14,7 +14,7 @@ from itertools import islice
 
 from isocenter.features.audit.entries import Head
 from isocenter.features.audit.recording import Told, append
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, OutOfSpace, Unavailable
 from isocenter.platform.db import Database
 from isocenter.platform.security import AuditEvent
@@ -72,7 +72,7 @@ class AuditTrail:
             )
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="audit-trail")
-        self._waiting.append(Told(int(self._clock.now().timestamp() * 1_000_000), event))
+        self._waiting.append(Told(microseconds(self._clock.now()), event))
         self._arrived.set()
         if len(self._waiting) == self._per_commit_max:
             self._hurry.set()

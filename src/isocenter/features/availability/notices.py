@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from isocenter.features.availability import queries
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.platform.db import Database, Work
 
 ATTEMPTS_MAX = 60
@@ -106,7 +106,7 @@ class Notices:
         await self._database.write(_end, due.organization_id, due, state, error[:500], told_at_us)
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def _cursor(organization_id: int, ae_title: str) -> Work[int | None]:

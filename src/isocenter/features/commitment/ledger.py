@@ -16,7 +16,7 @@ from isocenter.features.commitment.entries import (
     State,
 )
 from isocenter.features.commitment.messages import Report
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -154,7 +154,7 @@ class Ledger:
             raise NotFound("There is no such commitment.", code="no-such-commitment")
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 class _New(NamedTuple):

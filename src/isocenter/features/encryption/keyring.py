@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from isocenter.features.encryption import queries
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput, Unavailable
 from isocenter.platform.db import Database, Row
 from isocenter.platform.security.keys import MasterKey, WrongMasterKey, wrong_master_key
@@ -200,7 +200,7 @@ class KeyRing:
         return self._clock.monotonic_s() - held.seen_at_s < TRUSTED_S
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def organization_of(object_key: str) -> int:

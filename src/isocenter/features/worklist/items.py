@@ -22,7 +22,7 @@ from isocenter.features.worklist.item_rules import (
 )
 from isocenter.features.worklist.matching import Keys, matches
 from isocenter.features.worklist.telling import noted
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -54,12 +54,12 @@ class WorklistItems:
 
         Raises WorklistItemInvalid.
         """
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         return await self._database.write(_put, organization_id, prepared(given), source, now_us)
 
     async def remove(self, organization_id: int, item_id: int) -> None:
         """Raises NotFound."""
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         if not await self._database.write(_remove, organization_id, item_id, now_us):
             raise NotFound(
                 "There is no such item on the worklist.",

@@ -18,7 +18,7 @@ from isocenter.features.worklist.item_rules import ItemState
 from isocenter.features.worklist.items import move_item
 from isocenter.features.worklist.telling import noted
 from isocenter.features.worklist.workitems import checked_uid
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -151,7 +151,7 @@ class PerformedSteps:
         return await self._database.read(_list, organization_id, state, before, limit)
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def _create(organization_id: int, uid: str, ae_title: str, kept: DataSet, now_us: int) -> Work[None]:

@@ -21,7 +21,7 @@ from isocenter.features.worklist.telling import (
     tell_one,
 )
 from isocenter.features.worklist.workitem_rules import State
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput, NotFound
 from isocenter.platform.db import Database, Work
 
@@ -59,7 +59,7 @@ class Subscriptions:
                     remedy="Write ?filter=ScheduledStationNameCodeSequence.CodeValue=CT1, say.",
                 )
             filter_text = orjson.dumps(list(filtered_by)).decode()
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         work = _subscribe_to_all if uid in _WORKLISTS else _subscribe_to_one
         await self._database.write(
             work, organization_id, uid, ae_title, int(deletion_lock), filter_text, now_us

@@ -38,7 +38,7 @@ from isocenter.features.worklist.workitem_rules import (
     prepared_for_creation,
     updated,
 )
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.db import Database, Row, Work
 
@@ -173,10 +173,6 @@ def checked_uid(uid: str) -> None:
 def dicom_datetime(now: datetime) -> str:
     """In UTC, and saying so."""
     return now.strftime("%Y%m%d%H%M%S.%f+0000")
-
-
-def microseconds(now: datetime) -> int:
-    return int(now.timestamp() * 1_000_000)
 
 
 def _wanted(state: str) -> State:

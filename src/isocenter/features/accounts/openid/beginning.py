@@ -16,9 +16,9 @@ from isocenter.features.accounts.openid.errors import NoSuchProvider, OperatorsS
 from isocenter.features.accounts.openid.providers import Providers
 from isocenter.features.accounts.openid.transactions import Errand, new_words, put_login
 from isocenter.features.accounts.proof import proven_recently
-from isocenter.features.accounts.rows import found_account, now_us
+from isocenter.features.accounts.rows import found_account
 from isocenter.features.accounts.secret_words import hash_of
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Subject

@@ -19,9 +19,8 @@ from isocenter.features.accounts.openid.providers import Providers
 from isocenter.features.accounts.openid.proving import Callback, Proof
 from isocenter.features.accounts.openid.second_step import SecondStep
 from isocenter.features.accounts.openid.transactions import Errand, LoginWords, use_login, words_of
-from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.sessions import ByProvider, Sessions
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import IsocenterError, Unauthenticated
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, AuditEvent, EventOutcome, Recorder, Subject, SubjectKind

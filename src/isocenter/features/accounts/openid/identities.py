@@ -14,8 +14,8 @@ from isocenter.features.accounts.openid.id_tokens import SUBJECT_CHARACTERS_MAX
 from isocenter.features.accounts.openid.providers import found_provider
 from isocenter.features.accounts.people import managed_account
 from isocenter.features.accounts.proof import proven_recently
-from isocenter.features.accounts.rows import found_account, now_us
-from isocenter.kit.clock import Clock
+from isocenter.features.accounts.rows import found_account
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.security import Action, Recorder, Subject, event_of

@@ -13,10 +13,9 @@ from isocenter.features.accounts.openid.errors import InvalidProvider, NoSuchPro
 from isocenter.features.accounts.openid.settings import ProviderSettings
 from isocenter.features.accounts.organizations import Organizations
 from isocenter.features.accounts.people import check_grant
-from isocenter.features.accounts.rows import now_us
 from isocenter.features.accounts.sealed_words import SealedWords
 from isocenter.features.accounts.words import checked_name, checked_slug
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Action, Permission, Recorder, Subject, event_of

@@ -26,10 +26,10 @@ from isocenter.features.accounts.openid.transactions import (
 )
 from isocenter.features.accounts.passkey_checks import PasskeyChecks
 from isocenter.features.accounts.queries import FIND_ACCOUNT
-from isocenter.features.accounts.rows import NoSuchAccount, account_of, now_us
+from isocenter.features.accounts.rows import NoSuchAccount, account_of
 from isocenter.features.accounts.second_factor import SecondFactor
 from isocenter.features.accounts.secret_words import random_word
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, now_us
 from isocenter.platform.db import Database, Work
 
 

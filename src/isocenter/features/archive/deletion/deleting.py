@@ -19,7 +19,7 @@ from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.recount import recount_series
 from isocenter.features.archive.usage import Growth
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -77,7 +77,7 @@ async def delete_objects(
     nothing of a patient but what objects said. The change feed gets one entry that names what was deleted.
     Raises NotFound when there is nothing of that name.
     """
-    now_us = int(clock.now().timestamp() * 1_000_000)
+    now_us = microseconds(clock.now())
     scopes = [Scope(study, series, instance)]
     deleted = await database.write(delete_rows, organization_id, scopes, cause or Cause(), now_us)
     return deleted.instances

@@ -15,7 +15,7 @@ from isocenter.features.archive.patients import queries as queries_patients
 from isocenter.features.archive.patients.identity import PatientIdentity, check_reason
 from isocenter.features.archive.patients.merges import behind, living
 from isocenter.features.archive.usage import Growth, advance
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -122,7 +122,7 @@ class Deletions:
         return await self.get(organization_id, deletion_id)
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def find_deletion(organization_id: int, deletion_id: str) -> Work[Row]:

@@ -23,7 +23,7 @@ from isocenter.features.archive.entry import OutcomeKind, Received, Source, Susp
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies
 from isocenter.features.archive.usage import Growth, advance
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.storage.sealing import ObjectDamaged
@@ -94,7 +94,7 @@ class Restoring:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         restored.complete = await self._database.write(_finish, organization_id, deletion_id, by, now_us)
         restored.waiting.sort(key=lambda one: one.sop_instance_uid)
         return restored

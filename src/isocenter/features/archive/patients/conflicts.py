@@ -22,7 +22,7 @@ from isocenter.features.archive.patients.demographics import BIRTH_DATE, SEX, De
 from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_reason
 from isocenter.features.archive.patients.merges import CHANGED, living
 from isocenter.features.archive.usage import Growth
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -109,7 +109,7 @@ class PatientConflicts:
         await self._database.write(_correct, organization_id, patient, chosen, said)
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 def _list(organization_id: int, state: State, after: str, limit: int) -> Work[list[PatientConflict]]:

@@ -19,7 +19,7 @@ from isocenter.features.archive.patients import queries as statements
 from isocenter.features.archive.patients.finding import PATIENT_ID
 from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_new, check_reason
 from isocenter.features.archive.usage import Growth
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -115,7 +115,7 @@ class PatientMerges:
         raise Busy("Objects of these patients keep coming in; try again.", retry_after_s=2)
 
     def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1_000_000)
+        return microseconds(self._clock.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.patients import queries as statements
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import behind, below, known, living
-from isocenter.kit.clock import Clock
+from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
@@ -73,7 +73,7 @@ class PatientRecords:
         """
         if one == other:
             raise InvalidInput("A patient cannot be linked to itself.", code="same-patient")
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us = microseconds(self._clock.now())
         await self._database.write(_link, organization_id, one, other, by, now_us)
 
     async def unlink(self, organization_id: int, one: PatientIdentity, other: PatientIdentity) -> None:
