@@ -378,6 +378,7 @@ class Server:
             DicomServices(
                 archive.database,
                 archive.ingest,
+                archive.leaving,
                 archive.ae_titles,
                 archive.clock,
                 self._outgoing,

@@ -8,20 +8,19 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
-from isocenter.features.archive.patients.reconciling import _OF_THE_PERSON
 from isocenter.features.archive.presented import PresentingStore, find_instances, presented
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.storage.interface import ObjectStore
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, element, fresh_url, opened
 from services.dicom_files import pydicom_files
+from services.sequences import items
 
 SURVIVOR = Image(
     study="2.25.1",
@@ -56,7 +55,7 @@ async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 @pytest.fixture
 def store(archive: TestArchive) -> PresentingStore:
-    return PresentingStore(archive.store)
+    return archive.leaving
 
 
 def read(content: bytes) -> FileDataset:
@@ -75,15 +74,15 @@ async def leaving(archive: TestArchive, store: ObjectStore, study: str) -> Store
     return instance
 
 
-PATIENT = {
-    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
-    *("OtherPatientIDs", "OtherPatientNames", "EthnicGroup", "PatientComments", "PatientBirthTime"),
-    *("OriginalAttributesSequence", "SpecificCharacterSet", "IssuerOfPatientIDQualifiersSequence"),
-    *("OtherPatientIDsSequence", "ReferencedPatientSequence"),
+OF_THE_STUDY = {
+    *("PatientAge", "PatientSize", "PatientSizeCodeSequence", "PatientBodyMassIndex", "PatientWeight"),
+    *("MeasuredAPDimension", "MeasuredLateralDimension", "MedicalAlerts", "Allergies", "Occupation"),
+    *("SmokingStatus", "AdditionalPatientHistory", "PregnancyStatus", "LastMenstrualDate"),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientSexNeutered"),
+    *("PatientBreedDescription", "PatientBreedCodeSequence", "ExaminedBodyThickness"),
 }
-
-
-PATIENT |= {keyword_for_tag(tag) for tag in _OF_THE_PERSON}
+"""Of group 0010, what is true of whoever was examined."""
+SAID_BY_US = {"OriginalAttributesSequence", "SpecificCharacterSet", "ReferencedPatientSequence"}
 
 
 def texts(dataset: Dataset) -> dict[str, object]:
@@ -91,7 +90,8 @@ def texts(dataset: Dataset) -> dict[str, object]:
     return {
         str(element.tag): element.value if element.VR != "SQ" else [texts(item) for item in element.value]
         for element in dataset
-        if element.keyword not in PATIENT and element.tag.element != 0
+        if element.tag.group != 0x0010 or element.keyword in OF_THE_STUDY
+        if element.keyword not in SAID_BY_US and element.tag.element != 0
     }
 
 
@@ -166,7 +166,9 @@ async def test_nothing_of_the_other_patient_stays(archive: TestArchive, store: P
         more=(
             *((0x00101000, "LO", "X\\Y"), (0x00102160, "SH", "group"), (0x00101005, "PN", "MAIDEN^ANN")),
             *((0x00101040, "LO", "Old Street"), (0x00101060, "PN", "M^O"), (0x00102154, "SH", "555")),
-            *((0x00101010, "AS", "050Y"), (0x00104000, "LT", "a comment")),
+            *((0x00101010, "AS", "050Y"), (0x00104000, "LT", "a comment"), (0x00102110, "LO", "nuts")),
+            (0x00100026, "SQ", items(element(0x00100020, "LO", "OTHER-ID"))),
+            (0x0010F021, "LO", "of a later edition"),
         ),
     )
     other = SURVIVOR.but(birth_date=None, sex=None, issuer=None)
@@ -179,10 +181,13 @@ async def test_nothing_of_the_other_patient_stays(archive: TestArchive, store: P
     assert (after.PatientID, after.PatientBirthDate, after.PatientSex) == ("SURVIVOR", "", "")
     gone = ("IssuerOfPatientID", "OtherPatientIDs", "EthnicGroup", "PatientComments")
     gone += ("PatientBirthName", "PatientAddress", "PatientMotherBirthName", "PatientTelephoneNumbers")
-    assert after.PatientAge == "050Y", "as old as when it was taken"
+    gone += ("SourcePatientGroupIdentificationSequence",)
+    assert (after.PatientAge, after.Allergies) == ("050Y", "nuts"), "as it was when it was taken"
+    assert 0x0010F021 not in after
     assert not [name for name in gone if name in after]
     [told] = after.OriginalAttributesSequence[0].ModifiedAttributesSequence
     assert (told.IssuerOfPatientID, told.PatientComments) == ("OLD", "a comment")
+    assert told.SourcePatientGroupIdentificationSequence[0].PatientID == "OTHER-ID"
 
 
 async def test_corrected_values_are_told_and_what_is_not_known_stays(
@@ -210,7 +215,10 @@ async def test_a_header_that_cannot_be_rewritten_gives_an_error_and_never_the_wr
     await merge(archive, "P1")
     monkeypatch.setattr("isocenter.features.archive.presented._WITHOUT_PIXELS_BYTES_MAX", 10)
     await archive.execute("UPDATE instance SET pixel_offset = NULL")
-    instance = await leaving(archive, store, report.study)
+    with pytest.raises(Conflict):
+        await leaving(archive, store, report.study)
+    stored = await find_stored(archive.database, ORGANIZATION, report.study)
+    [instance] = await presented(store, stored)
     with pytest.raises(Conflict):
         await store.get(instance.object_key)
     monkeypatch.undo()

@@ -23,7 +23,7 @@ from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.remotes.streaming import Sender
-from services.archive import CT, ORGANIZATION, Image, fresh_url
+from services.archive import CT, ORGANIZATION, Image, element, fresh_url
 from services.retrieving import SR, Gate, Receiver, get, get_contexts, got, images
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 
@@ -84,6 +84,18 @@ async def test_a_former_patient_id_retrieves_what_is_of_who_is_left(door: ScpDoo
     )
     assert responses.counts == (0, 9, 0, 0)
     assert sorted(receiver.uids) == sorted(sops(*TWO_SERIES, *REPORT, *OTHER))
+
+
+async def test_one_that_cannot_be_given_its_patient_fails_alone(door: ScpDoor) -> None:
+    damaged, sound = OTHER
+    await door.archive.damage(damaged)
+    merges = PatientMerges(door.archive.database, door.archive.clock)
+    await merges.merge(ORGANIZATION, PatientIdentity("P2"), PatientIdentity("P1"))
+    receiver = Receiver()
+    responses = await get(door, receiver, contexts=BOTH, t0020000D=b"1.5.2\0")
+    assert responses.counts == (0xB000, 1, 1, 0)
+    assert (responses.failed, receiver.uids) == (sops(damaged), sops(sound))
+    assert b"P2" not in receiver.stored[0].data.partition(element(0x04000561, "SQ", b"")[:4])[0]
 
 
 async def test_without_the_role_nothing_can_be_sent(door: ScpDoor) -> None:

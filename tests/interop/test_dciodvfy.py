@@ -16,7 +16,7 @@ from isocenter.dicom.json_model import text_fragment
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.images import open_images
 from isocenter.features.archive.judging import Declared
-from isocenter.features.archive.presented import PresentingStore, find_instances
+from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.recompressing import Recompression
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.spare_time import SpareTime
@@ -169,7 +169,7 @@ async def test_compressed_where_it_is_stored(archive: TestArchive, judge: Judge)
 
 async def test_with_another_patient_than_they_came_with(archive: TestArchive, judge: Judge) -> None:
     """A name that few character sets have, so that texts change theirs; the ID is one's own."""
-    store = PresentingStore(archive.store)
+    store = archive.leaving
     name_line = text_fragment(0x00100010, "PN", ["ROE^JANE=\N{CJK UNIFIED IDEOGRAPH-5F20}"])
     async for name, file, stored in filed(archive):
         await archive.execute("UPDATE patient SET corrected = 1, fragments = :line", line=name_line)

@@ -4,20 +4,24 @@ after the undo."""
 from __future__ import annotations
 
 import io
+import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.parser import BytesParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import orjson
 import pydicom
+import pytest
 from pydicom.dataset import Dataset
 
-from services.dcmtk import Dcmtk
+from services.dcmtk import Dcmtk, StoreScp
 from services.isocenter import Isocenter
 from services.series import new_series
 
 DICOM = {"Accept": "application/dicom"}
+XML = 'multipart/related; type="application/dicom+xml"'
 
 
 def api(server: Isocenter, path: str, **asked: object) -> None:
@@ -31,18 +35,22 @@ def dataset(content: bytes) -> Dataset:
     return pydicom.dcmread(io.BytesIO(content))
 
 
-def parts(server: Isocenter, path: str) -> list[bytes]:
-    import urllib.request
-
-    with urllib.request.urlopen(server.dicom_web_url + path, timeout=60) as answer:
+def parts(server: Isocenter, path: str, **headers: str) -> list[bytes]:
+    asked = urllib.request.Request(server.dicom_web_url + path, headers=headers)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
         body = answer.read()
-        assert len(body) == int(answer.headers["Content-Length"])
+        assert len(body) == int(answer.headers.get("Content-Length", len(body)))
     message = BytesParser().parsebytes(head + body)
     return [part.get_payload(decode=True) for part in message.get_payload()]  # type: ignore[union-attr,misc]
 
 
-def doors(server: Isocenter, dcmtk: Dcmtk, folder: Path, study: str) -> dict[str, set[str]]:
+def _xml_patient_id(document: bytes) -> str | None:
+    found = ElementTree.fromstring(document).find("{*}DicomAttribute[@tag='00100020']/{*}Value")
+    return None if found is None else found.text
+
+
+def doors(server: Isocenter, dcmtk: Dcmtk, there: StoreScp, folder: Path, study: str) -> dict[str, set[str]]:
     """Which Patient IDs each door gives for the study's objects."""
     given: dict[str, set[str]] = {}
     instances = server.found(f"/studies/{study}/instances")
@@ -67,6 +75,8 @@ def doors(server: Isocenter, dcmtk: Dcmtk, folder: Path, study: str) -> dict[str
         given["zip"] = {dataset(unpacked.read(name)).PatientID for name in unpacked.namelist()}
     metadata = server.json(f"/dicom-web/studies/{study}/metadata")
     given["metadata"] = {one["00100020"]["Value"][0] for one in metadata}
+    documents = parts(server, f"/studies/{study}/metadata", Accept=XML)
+    given["metadata in XML"] = {_xml_patient_id(one) for one in documents}
     uri = f"/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={sop}"
     status, body = server.request("GET", f"{uri}&contentType=application/dicom")
     if status == 404:
@@ -76,6 +86,8 @@ def doors(server: Isocenter, dcmtk: Dcmtk, folder: Path, study: str) -> dict[str
     assert server.request("GET", f"/dicom-web{path}/rendered")[0] == 200
     assert server.request("GET", f"/dicom-web{path}/frames/1", headers={"Accept": "*/*"})[0] == 200
     given["C-GET"] = retrieved(server, dcmtk, folder, study)
+    given["C-MOVE"] = moved(server, dcmtk, there, study)
+    given["scu send"] = sent(server, there, study)
     return given
 
 
@@ -87,18 +99,50 @@ def retrieved(server: Isocenter, dcmtk: Dcmtk, folder: Path, study: str) -> set[
     return {pydicom.dcmread(path).PatientID for path in folder.iterdir()}
 
 
-def test_merged_and_unmerged(start_isocenter: Callable[..., Isocenter], dcmtk: Dcmtk, tmp_path: Path) -> None:
+def moved(server: Isocenter, dcmtk: Dcmtk, there: StoreScp, study: str) -> set[str]:
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study}")
+    told = dcmtk.run("movescu", "-S", "-aem", there.ae_title, *server.called, *keys)
+    assert told.returncode == 0, told
+    return taken(there)
+
+
+def sent(server: Isocenter, there: StoreScp, study: str) -> set[str]:
+    done = server.run("scu", "send", "127.0.0.1", there.port, "--called", there.ae_title, "--study", study)
+    assert done.returncode == 0, done.stderr
+    return taken(there)
+
+
+def taken(there: StoreScp) -> set[str]:
+    """Which Patient IDs came; the next who asks begins anew."""
+    ids = {str(pydicom.dcmread(path).PatientID) for path in there.files()}
+    for path in there.files():
+        path.unlink()
+    return ids
+
+
+@pytest.fixture
+def there(dcmtk: Dcmtk, tmp_path: Path) -> Iterator[StoreScp]:
+    running = StoreScp(dcmtk, tmp_path / "there", tmp_path / "storescp.log")
+    yield running
+    running.stop()
+
+
+def test_merged_and_unmerged(
+    start_isocenter: Callable[..., Isocenter], dcmtk: Dcmtk, there: StoreScp, tmp_path: Path
+) -> None:
     server = start_isocenter()
-    moved, kept = new_series(3, patient_id="OLD"), new_series(1, patient_id="NEW", name="ROE^RICHARD")
-    server.store([*moved, *kept])
-    study = moved[0].study
-    path = f"/dicom-web/studies/{study}/series/{moved[0].series}/instances/{moved[0].sop}"
+    added = server.run("ae", "destination", "add", there.ae_title, "127.0.0.1", there.port)
+    assert added.returncode == 0, added.stderr
+    images, kept = new_series(3, patient_id="OLD"), new_series(1, patient_id="NEW", name="ROE^RICHARD")
+    server.store([*images, *kept])
+    study = images[0].study
+    path = f"/dicom-web/studies/{study}/series/{images[0].series}/instances/{images[0].sop}"
     before = server.request("GET", path, headers=DICOM)
-    own = doors(server, dcmtk, tmp_path / "own", study)
+    own = doors(server, dcmtk, there, tmp_path / "own", study)
     assert all(ids == {"OLD"} for ids in own.values()), own
 
     api(server, "merge", source={"patient_id": "OLD"}, target={"patient_id": "NEW"})
-    merged = doors(server, dcmtk, tmp_path / "merged", study)
+    merged = doors(server, dcmtk, there, tmp_path / "merged", study)
     assert all(ids == {"NEW"} for ids in merged.values()), merged
     body = server.request("GET", path, headers=DICOM)[1]
     after = dataset(body)
@@ -109,7 +153,7 @@ def test_merged_and_unmerged(start_isocenter: Callable[..., Isocenter], dcmtk: D
 
     api(server, "unmerge", patient={"patient_id": "OLD"})
     assert server.request("GET", path, headers=DICOM) == before
-    own = doors(server, dcmtk, tmp_path / "again", study)
+    own = doors(server, dcmtk, there, tmp_path / "again", study)
     assert all(ids == {"OLD"} for ids in own.values()), own
 
     api(server, "correct", patient={"patient_id": "OLD"}, name="MOE^JANE", note="passport")

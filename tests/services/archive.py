@@ -28,6 +28,7 @@ from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.entry import Declared, Outcome, Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
+from isocenter.features.archive.presented import PresentingStore
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
@@ -170,6 +171,7 @@ class TestArchive:
 
     database: Database
     store: ObjectStore
+    leaving: PresentingStore
     spool: Spool
     committer: GroupCommitter
     policies: PolicyBook
@@ -231,6 +233,17 @@ class TestArchive:
     async def one(self, text: str, **params: Any) -> Any:
         [row] = await self.rows(text, **params)
         return next(iter(row.values()))
+
+    async def damage(self, image: Image) -> None:
+        """Its stored object (kept in a folder): the length of the first element runs over the whole."""
+        key = await self.one("SELECT object_key FROM instance WHERE sop_instance_uid = :uid", uid=image.sop)
+        path = self.store.local_path(key)
+        assert path is not None
+        content = bytearray(path.read_bytes())
+        at = content.index(image.data_set[:8])
+        content[at + 6 : at + 8] = b"\xff\xff"
+        path.chmod(0o600)
+        path.write_bytes(content)
 
     async def keys(self) -> set[str]:
         return {info.key async for info in self.store.list()}
@@ -301,6 +314,7 @@ async def opened(
         yield TestArchive(
             database,
             store,
+            PresentingStore(store),
             spool,
             committer,
             policies,

@@ -98,10 +98,10 @@ async def http_server(
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
         trail = AuditTrail(held.database, clock)
-        images = open_images(held.store, workers=workers or WorkerPool(2), cache=cache)
+        images = open_images(held.leaving, workers=workers or WorkerPool(2), cache=cache)
         services = HttpServices(
             database=held.database,
-            store=held.store,
+            store=held.leaving,
             ingest=held.ingest,
             gate=open_gate(),
             public_url=public_url,

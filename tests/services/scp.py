@@ -192,11 +192,12 @@ async def scp_door(
             Destinations(held.database, held.clock), OutgoingSettings(response_s=outgoing_response_s)
         )
         commitments = commitment_worker(held.database, held.store, held.clock, outgoing)
-        pixels = open_images(held.store, workers=WorkerPool(1))
+        pixels = open_images(held.leaving, workers=WorkerPool(1))
         server = create_dicom_server(
             DicomServices(
                 searching(held.database),
                 held.ingest,
+                held.leaving,
                 ae_titles,
                 held.clock,
                 outgoing,

@@ -75,16 +75,17 @@ async def archive_batches(
 ) -> AsyncIterator[Batch]:
     """An organisation's objects, study by study. Raises NotFound, before any is given out, for a UID that it
     does not have."""
-    from isocenter.features.archive.presented import find_instances
+    from isocenter.features.archive.presented import presented
+    from isocenter.features.archive.retrieve import find_stored
 
     wanted = [(uid, "") for uid in studies]
     wanted += [(await _study_of(archive, organization_id, uid), uid) for uid in series]
     found = [
-        await find_instances(archive.database, archive.leaving, organization_id, study_uid, series_uid)
+        await find_stored(archive.database, organization_id, study_uid, series_uid)
         for study_uid, series_uid in wanted
     ]
     for (study_uid, series_uid), instances in zip(wanted, found, strict=True):
-        objects = [_stored(archive, instance) for instance in instances]
+        objects = [_stored(archive, instance) for instance in await presented(archive.leaving, instances)]
         yield Batch(objects, study=study_uid, series=series_uid)
 
 

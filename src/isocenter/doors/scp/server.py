@@ -31,10 +31,12 @@ from isocenter.platform.security import NoRecorder, Recorder
 
 @dataclass(frozen=True, slots=True)
 class DicomServices:
-    """What the door stands on. Without ``verifier`` user identities are not looked at."""
+    """What the door stands on. ``leaving``: the objects as they leave. Without ``verifier`` user identities
+    are not looked at."""
 
     database: Database
     ingest: Ingest
+    leaving: PresentingStore
     ae_titles: AeTitles
     clock: Clock
     outgoing: Outgoing
@@ -71,7 +73,7 @@ def create_dicom_server(
     witness = AssociationWitness(services.recorder, services.clock)
     retriever = Retriever(
         services.database,
-        PresentingStore(services.ingest.store),
+        services.leaving,
         services.ae_titles.admission,
         witness,
         services.outgoing,

@@ -16,12 +16,14 @@ from hashlib import blake2b
 from pathlib import Path
 
 from isocenter.dicom.dataset import encoding_of, read_dataset, write_dataset
-from isocenter.dicom.element import Element
 from isocenter.features.archive.patients.reconciling import PatientInstead, reconciled
 from isocenter.features.archive.retrieve import StoredInstance, find_stored, read_bytes
-from isocenter.kit.errors import Conflict, InternalError, InvalidInput, IsocenterError
+from isocenter.kit.errors import Conflict, InternalError, IsocenterError
 from isocenter.platform.db import Database
 from isocenter.platform.storage.interface import Body, ObjectInfo, ObjectStore, PutOutcome, StoreHealth
+from isocenter.platform.telemetry import get_logger
+
+log = get_logger(__name__)
 
 EDITION = "1"
 """Of how headers are rewritten: another one makes clients and caches fetch objects again."""
@@ -36,10 +38,11 @@ _PIXEL_HEADER_BYTES = {True: 8, False: 12}  # implicit and explicit VR (PS3.5 §
 
 
 class PresentedKey(str):
-    """What a presented object is called; it knows what it is made of."""
+    """What a presented object is called; it knows what it is made of, and why it cannot leave."""
 
-    __slots__ = ("stored",)
+    __slots__ = ("refusal", "stored")
     stored: StoredInstance
+    refusal: Conflict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,9 @@ class PresentingStore:
         key = _key_of(instance)
         try:
             head = await self._head(key)
+        except Conflict as refusal:
+            key.refusal = refusal
+            return replace(instance, object_key=key)
         except IsocenterError:
             return replace(instance, object_key=key)
         longer = len(head.content) - head.replaced
@@ -166,12 +172,21 @@ class PresentingStore:
 async def find_instances(
     database: Database, store: ObjectStore, organization_id: int, *uids: str
 ) -> list[StoredInstance]:
-    """As `find_stored` (``uids``: study, series, instance), as they leave: to be read from ``store``."""
-    return await presented(store, await find_stored(database, organization_id, *uids))
+    """As `find_stored` (``uids``: study, series, instance), as they leave: to be read from ``store``.
+
+    For an answer that is all of them or none: raises Conflict where one of them cannot be given the patient
+    it has now.
+    """
+    leaving = await presented(store, await find_stored(database, organization_id, *uids))
+    for one in leaving:
+        if isinstance(one.object_key, PresentedKey) and one.object_key.refusal:
+            raise one.object_key.refusal
+    return leaving
 
 
 async def presented(store: ObjectStore, instances: Sequence[StoredInstance]) -> list[StoredInstance]:
-    """The instances as they leave, in their order. ``store`` must be a `PresentingStore`."""
+    """The instances as they leave, in their order; what cannot be rewritten says so when it is read.
+    ``store`` must be a `PresentingStore`."""
     if not any(one.patient for one in instances):
         return list(instances)
     if not isinstance(store, PresentingStore):
@@ -190,26 +205,35 @@ async def presented(store: ObjectStore, instances: Sequence[StoredInstance]) -> 
 def _key_of(instance: StoredInstance) -> PresentedKey:
     digest = blake2b(f"{EDITION}\n{instance.patient}".encode(), digest_size=8).hexdigest()
     key = PresentedKey(f"{instance.object_key}.{digest}")
-    key.stored = instance
+    key.stored, key.refusal = instance, None
     return key
 
 
 def _rewritten(data: bytes, stored: StoredInstance) -> bytes:
-    """The object's beginning: file header, data set, and Pixel Data's own header where it has such."""
-    syntax = stored.transfer_syntax_uid
+    """The object's beginning: file header, data set, and Pixel Data's own header where it has such.
+
+    Raises Conflict.
+    """
     file_header, data_set = data[: stored.header_size], data[stored.header_size :]
-    with_pixels = stored.pixel_offset is not None
     try:
-        elements = read_dataset(data_set, syntax, stop_before_pixel_data=with_pixels)
-    except InvalidInput as error:
+        return file_header + _rewritten_data_set(data_set, stored)
+    except (
+        Exception
+    ) as error:  # whatever a damaged header makes of our code, the others of its study must leave
+        log.warning(
+            "Patient not replaced: the object cannot leave",
+            instance=stored.sop_instance_uid,
+            reason=type(error).__name__,  # its text may quote the header
+        )
         raise _unreadable(stored) from error
-    written = write_dataset(_with_patient(elements, stored), syntax)
-    pixel_header = _pixel_header(data_set, syntax) if with_pixels else b""
-    return file_header + written + pixel_header
 
 
-def _with_patient(elements: Sequence[Element], stored: StoredInstance) -> Sequence[Element]:
-    return reconciled(elements, PatientInstead.read(stored.patient))
+def _rewritten_data_set(data_set: bytes, stored: StoredInstance) -> bytes:
+    syntax = stored.transfer_syntax_uid
+    with_pixels = stored.pixel_offset is not None
+    elements = read_dataset(data_set, syntax, stop_before_pixel_data=with_pixels)
+    written = write_dataset(reconciled(elements, PatientInstead.read(stored.patient)), syntax)
+    return written + (_pixel_header(data_set, syntax) if with_pixels else b"")
 
 
 def _pixel_header(data_set: bytes, syntax: str) -> bytes:

@@ -24,15 +24,16 @@ from isocenter.features.archive.merge import fragments_by_tag, is_empty
 _MAY_NOT_BE_ABSENT = frozenset({0x00100010, 0x00100020, 0x00100030, 0x00100040})
 """Name, ID, birth date, sex: of type 2 in every object's Patient Module (PS3.3 C.7.1.1)."""
 
-_OF_THE_PERSON = frozenset(
+_INDEXED = frozenset(attribute.tag for attribute in AT_LEVEL[Level.PATIENT])
+_OF_THE_STUDY = frozenset(
     {
-        *(0x00100022, 0x00100033, 0x00100034, 0x00100035, 0x00100050, 0x00100101, 0x00101005, 0x00101040),
-        *(0x00101050, 0x00101060, 0x00101080, 0x00101081, 0x00101090, 0x00101100, 0x00102150, 0x00102152),
-        *(0x00102154, 0x00102155, 0x00102161, 0x001021F0, 0x00102297, 0x00102298, 0x00102299),
+        *(0x00101010, 0x00101020, 0x00101021, 0x00101022, 0x00101023, 0x00101024, 0x00101030, 0x00102000),
+        *(0x00102110, 0x00102180, 0x001021A0, 0x001021B0, 0x001021C0, 0x001021D0, 0x00102201, 0x00102202),
+        *(0x00102203, 0x00102292, 0x00102293, 0x00109431),
     }
 )
-"""Beside those of the index: what says who somebody is (PS3.3 C.2.2, C.2.3). Age, size, weight and the like,
-which are of the time of the study, stay."""
+"""What group 0010 says of the day of the study (age, size, weight, allergies, pregnancy, species: PS3.3
+C.7.2.2 and what a dose is reckoned by), true of whoever was examined. All else of it says who somebody is."""
 
 _ORIGINAL_ATTRIBUTES = 0x04000561
 _MODIFIED_ATTRIBUTES = 0x04000550
@@ -109,8 +110,13 @@ def _differing(
         elif patient.merged and told and not is_empty(told):
             differing[tag] = None
     if patient.merged:
-        differing |= dict.fromkeys(by_tag.keys() & _OF_THE_PERSON)
+        differing |= {tag: None for tag in by_tag if _says_who(tag)}
     return differing
+
+
+def _says_who(tag: int) -> bool:
+    """Beside what the index holds."""
+    return tag >> 16 == 0x0010 and tag & 0xFFFF != 0 and tag not in _OF_THE_STUDY and tag not in _INDEXED
 
 
 def _original_attributes(before: list[Element], at_us: int) -> list[Element]:
