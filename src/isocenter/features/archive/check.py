@@ -228,18 +228,9 @@ class StorageCheck:
             batch=BatchPolicy.ALL_OR_NOTHING,
             quota_bytes=None,
         )
-        reception = self._ingest.receive(
-            organization_id, Source("check", "adopted orphan"), policies=policies
-        )
-        try:
-            async for piece in self._store.stream(info.key):
-                waiting = reception.write(piece)
-                if waiting is not None:
-                    await waiting
-            received = await reception.finish()
-        except BaseException:
-            await reception.abort()
-            raise
+        source = Source("check", "adopted orphan")
+        pieces = self._store.stream(info.key)
+        received = await self._ingest.receive_all(organization_id, source, pieces, policies)
         if isinstance(received, Suspect):
             return False
         try:

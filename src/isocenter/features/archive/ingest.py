@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mmap
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,26 @@ class Ingest:
         """Begin an object: a Part-10 file or data set as it lies on disk, or, with ``declared``, the bare
         data set of a C-STORE, to which a file header is added. ``policies`` instead of the organisation's."""
         return Reception(self, organization_id, source, declared, policies)
+
+    async def receive_all(
+        self,
+        organization_id: int,
+        source: Source,
+        pieces: AsyncIterable[Buffer],
+        policies: Policies | None = None,
+    ) -> Received:
+        """An object that is at hand, in pieces: judged and stored, not yet filed. As `receive` and `Reception`;
+        raises what they raise and what ``pieces`` raises, and nothing remains then."""
+        reception = self.receive(organization_id, source, policies=policies)
+        try:
+            async for piece in pieces:
+                waiting = reception.write(piece)
+                if waiting is not None:
+                    await waiting
+            return await reception.finish()
+        except BaseException:
+            await reception.abort()
+            raise
 
     async def commit(
         self, organization_id: int, received: Sequence[Received], policies: Policies | None = None

@@ -122,16 +122,12 @@ class Quarantine:
             batch=BatchPolicy.ALL_OR_NOTHING,
             quota_bytes=None,
         )
-        reception = self._ingest.receive(organization_id, Source("quarantine", entry.peer), policies=policies)
-        try:
-            async for piece in self._pieces(entry, corrections or {}):
-                waiting = reception.write(piece)
-                if waiting is not None:
-                    await waiting
-            received = await reception.finish()
-        except BaseException:
-            await reception.abort()
-            raise
+        received = await self._ingest.receive_all(
+            organization_id,
+            Source("quarantine", entry.peer),
+            self._pieces(entry, corrections or {}),
+            policies,
+        )
         if isinstance(received, Suspect):
             raise StillRefused(outcome_of(received, OutcomeKind.QUARANTINED, received.problems))
         try:

@@ -116,16 +116,7 @@ class Recompression:
     async def _received(self, organization_id: int, instance: StoredInstance) -> Entry | None:
         """The compressed object, durable in the store, and what the index must know of it."""
         given = await self._transcoder.given(instance, HTJ2K_LOSSLESS)
-        reception = self._ingest.receive(organization_id, Source("recompression"))
-        try:
-            async for piece in given.stream():
-                waiting = reception.write(piece)
-                if waiting is not None:
-                    await waiting
-        except BaseException:
-            await reception.abort()
-            raise
-        received = await reception.finish()
+        received = await self._ingest.receive_all(organization_id, Source("recompression"), given.stream())
         return received if isinstance(received, Entry) else None
 
     async def _check(self, instance: StoredInstance, entry: Entry) -> None:

@@ -143,16 +143,8 @@ class Restoring:
         return _waits(row, "in-the-way" if in_the_way else "refused", detail)
 
     async def _received(self, organization_id: int, row: Row, policies: Policies) -> Received:
-        reception = self._ingest.receive(organization_id, Source(DOOR), policies=policies)
-        try:
-            async for piece in self._ingest.store.stream(row["object_key"]):
-                waiting = reception.write(piece)
-                if waiting is not None:
-                    await waiting
-            received = await reception.finish()
-        except BaseException:
-            await reception.abort()
-            raise
+        pieces = self._ingest.store.stream(row["object_key"])
+        received = await self._ingest.receive_all(organization_id, Source(DOOR), pieces, policies)
         if received.stored.sha256 != row["sha256"]:
             raise ObjectDamaged(f"the object {row['object_key']} is not what was stored")
         return received
