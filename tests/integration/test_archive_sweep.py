@@ -18,7 +18,15 @@ from isocenter.kit.errors import Busy, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import (
+    ORGANIZATION,
+    Image,
+    TestArchive,
+    broken_promises,
+    delete_for_good,
+    fresh_url,
+    opened,
+)
 
 KIND = OutcomeKind
 IMAGE = Image()
@@ -116,6 +124,23 @@ async def test_what_was_swept_can_be_sent_again_at_once_and_twice(url: str, tmp_
         assert (await archive.send_one(IMAGE)).kind is KIND.STORED
         assert (await archive.send_one(IMAGE)).kind is KIND.DUPLICATE
         assert (await archive.sweep(GRACE).run()).removed == 0
+        assert await broken_promises(archive) == []
+
+
+async def test_nor_what_was_sent_and_deleted_meanwhile(url: str, tmp_path: Path):
+    """Its bytes lie there still, and no sweep has looked at them."""
+    clock = ManualClock()
+    async with opened(url, tmp_path, store=MemoryStore(clock=clock), clock=clock) as archive:
+        await orphan(archive)
+        clock.advance(HOUR_S + 1)
+        assert (await archive.sweep(GRACE).run()).removed == 1
+        for _ in range(2):
+            clock.advance(1)
+            assert (await archive.send_one(IMAGE)).kind is KIND.STORED
+            await delete_for_good(archive.database, clock, ORGANIZATION, IMAGE.study)
+        assert (await archive.sweep(timedelta(0)).run()).removed == 0, "as old as now is"
+        clock.advance(1)
+        assert (await archive.sweep(timedelta(0)).run()).removed == 1
         assert await broken_promises(archive) == []
 
 

@@ -133,6 +133,8 @@ def refuse_swept(organization_id: int, received: Sequence[Received], now_us: int
         # What was created after the mark is not what the sweep had found; what existed may be.
         if marked is not None and (one.put_existed or marked > one.put_at_us):
             raise Busy("The object's old copy is just being swept away; send it again.", retry_after_s=1)
+    if marked_at_us:  # of old copies that are gone: whoever sends these bytes again has nothing to wait for
+        yield queries.UNMARK_FOR_SWEEP(organization_id=organization_id, keys=list(marked_at_us))
 
 
 def _find_earlier(organization_id: int, received: Sequence[Received]) -> Work[dict[str, _Earlier]]:
