@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from isocenter.features.archive import committer, spool
-from isocenter.features.archive.deletion.deleting import Cause, Scope
+from isocenter.features.archive.deletion.deleting import Scope
 from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.deletion.restoring import Restoring
 from isocenter.features.archive.patients.identity import PatientIdentity
@@ -85,7 +85,7 @@ async def delete_in_order(archive: TestArchive, doings: list[list[str]]) -> None
     restoring = Restoring(archive.database, archive.ingest, archive.clock)
     for doing, *study in doings:
         if doing == "delete":
-            await deletions.delete(ORGANIZATION, Scope(study[0]), Cause())
+            await deletions.delete(ORGANIZATION, Scope(study[0]))
         for waiting in await deletions.list(ORGANIZATION) if doing != "delete" else []:
             if doing == "restore":
                 await restoring.restore(ORGANIZATION, waiting.id)

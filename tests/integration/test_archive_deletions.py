@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.deletion.deleting import DAY_US, GRACE_DAYS, Cause, Scope
+from isocenter.features.archive.deletion.deleting import GRACE_DAYS, Scope
 from isocenter.features.archive.deletion.deletions import Deletions, Waiting
 from isocenter.features.archive.deletion.restoring import Restored, Restoring
 from isocenter.features.archive.patients.identity import PatientIdentity
@@ -19,7 +19,7 @@ from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.features.archive.quota import QuotaReached
 from isocenter.features.archive.usage import find_usage
-from isocenter.kit.clock import ManualClock
+from isocenter.kit.clock import DAY_US, ManualClock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound
 from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
 
@@ -27,7 +27,7 @@ IMAGE = Image()
 OTHER = IMAGE.but(sop="1.2.3.1.1.2", pixels=b"\5\6\7\7")
 SECOND_SERIES = IMAGE.but(series="1.2.3.1.2", sop="1.2.3.1.2.1", modality="SR")
 SECOND_STUDY = IMAGE.but(study="1.2.3.2", series="1.2.3.2.1", sop="1.2.3.2.1.1")
-BY = Cause(by="alice", reason="the wrong patient")
+SAID = {"by": "alice", "reason": "the wrong patient"}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_a_study_waits_and_comes_back_as_it_was(
     await archive.send(IMAGE)  # counted as a duplicate
     before, kept = await index_of(archive), await usage_of(archive)
     clock.advance(3600)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     assert deleted.instances == 3
     assert [row["sop_instance_uid"] for row in await index_of(archive)] == [SECOND_STUDY.sop]
     assert await usage_of(archive) == kept, "until it is purged"
@@ -115,7 +115,7 @@ async def test_so_do_a_series_and_an_instance(
 ) -> None:
     await archive.send(IMAGE, OTHER, SECOND_SERIES)
     before = await index_of(archive)
-    deleted = await deletions.delete(ORGANIZATION, scope, BY)
+    deleted = await deletions.delete(ORGANIZATION, scope, **SAID)
     assert [row["sop_instance_uid"] for row in await index_of(archive)] == left
     found = await deletions.get(ORGANIZATION, deleted.deletion)
     told = (found.study_instance_uid, found.series_instance_uid, found.sop_instance_uid)
@@ -134,8 +134,8 @@ async def test_a_patient_goes_with_all_studies_and_with_whom_was_merged_into_it(
     await merges.merge(ORGANIZATION, PatientIdentity("OLD"), PatientIdentity("P1"))
     before = await index_of(archive)
     with pytest.raises(Conflict, match="merged"):
-        await deletions.delete_patient(ORGANIZATION, PatientIdentity("OLD"), BY)
-    deleted = await deletions.delete_patient(ORGANIZATION, PatientIdentity("P1"), BY)
+        await deletions.delete_patient(ORGANIZATION, PatientIdentity("OLD"), **SAID)
+    deleted = await deletions.delete_patient(ORGANIZATION, PatientIdentity("P1"), **SAID)
     assert deleted.instances == 3
     assert [row["patient_id"] for row in await index_of(archive)] == ["P2"]
     [waiting] = await deletions.list(ORGANIZATION)
@@ -147,7 +147,7 @@ async def test_a_patient_goes_with_all_studies_and_with_whom_was_merged_into_it(
     assert (await restoring.restore(ORGANIZATION, deleted.deletion)).complete
     assert await index_of(archive) == before
     with pytest.raises(NotFound):
-        await deletions.delete_patient(ORGANIZATION, PatientIdentity("nobody"), BY)
+        await deletions.delete_patient(ORGANIZATION, PatientIdentity("nobody"), **SAID)
 
 
 async def test_versions_come_back_in_their_order(
@@ -159,7 +159,7 @@ async def test_versions_come_back_in_their_order(
     await archive.policies.change(ORGANIZATION, conflict="reject")
     before = await index_of(archive)
     assert [row["current"] for row in before] == [0, 0, 1]
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     assert deleted.instances == 1
     assert await restoring.restore(ORGANIZATION, deleted.deletion) == Restored(3, complete=True)
     assert await index_of(archive) == before
@@ -170,7 +170,7 @@ async def test_what_was_sent_again_meanwhile_is_never_overwritten(
     archive: TestArchive, deletions: Deletions, restoring: Restoring, policy: ConflictPolicy
 ) -> None:
     await archive.send(IMAGE, OTHER)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     await archive.policies.change(ORGANIZATION, conflict=policy)
     changed = IMAGE.but(pixels=b"\7\7\7\7")
     await archive.send(changed, OTHER)
@@ -182,7 +182,7 @@ async def test_what_was_sent_again_meanwhile_is_never_overwritten(
     now = await index_of(archive)
     assert [row["sha256"] for row in now] == [row["sha256"] for row in sent]
     assert (await deletions.get(ORGANIZATION, deleted.deletion)).objects == 1
-    await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)  # out of the way
+    await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)  # out of the way
     assert (await restoring.restore(ORGANIZATION, deleted.deletion)).complete
     [row] = await index_of(archive)
     assert row["sha256"] == IMAGE.sha256
@@ -192,7 +192,7 @@ async def test_a_study_that_is_another_patient_s_now_is_left_alone(
     archive: TestArchive, deletions: Deletions, restoring: Restoring
 ) -> None:
     await archive.send(IMAGE)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     await archive.send(OTHER.but(patient_id="P2"))
     restored = await restoring.restore(ORGANIZATION, deleted.deletion)
     assert [one.reason for one in restored.waiting] == ["refused"]
@@ -206,7 +206,7 @@ async def test_lost_and_damaged_objects_are_named_and_the_others_restored(
     third = IMAGE.but(sop="1.2.3.1.1.3", pixels=b"\3\3\3\3")
     await archive.send(IMAGE, OTHER, third)
     keys = {row["sop_instance_uid"]: row["object_key"] for row in await index_of(archive)}
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     await archive.store.delete(keys[IMAGE.sop])
     damaged = tmp_path / "objects" / keys[OTHER.sop]
     content = bytearray(damaged.read_bytes())
@@ -227,7 +227,7 @@ async def test_purging_is_for_good_and_gives_room(
     archive: TestArchive, deletions: Deletions, restoring: Restoring, clock: ManualClock
 ) -> None:
     await archive.send(IMAGE, SECOND_STUDY)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     clock.advance(7 * 86_400)
     everything = timedelta(days=-3650)
     assert (await archive.sweep(everything).run()).removed == 0, "it waits"
@@ -248,9 +248,9 @@ async def test_what_is_due_is_purged_and_nothing_else(
     archive: TestArchive, deletions: Deletions, clock: ManualClock
 ) -> None:
     await archive.send(IMAGE, SECOND_STUDY)
-    first = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    first = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     clock.advance(86_400)
-    await deletions.delete(ORGANIZATION, Scope(SECOND_STUDY.study), BY)
+    await deletions.delete(ORGANIZATION, Scope(SECOND_STUDY.study), **SAID)
     clock.advance((GRACE_DAYS - 1) * 86_400 - 1)
     assert await deletions.purge_due(ORGANIZATION) == []
     clock.advance(1)
@@ -264,11 +264,11 @@ async def test_an_organisation_decides_how_long(archive: TestArchive, deletions:
         "UPDATE organization SET settings = :settings",
         settings=orjson.dumps({"deletion_grace_days": 3}).decode(),
     )
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     waiting = await deletions.get(ORGANIZATION, deleted.deletion)
     assert waiting.purge_at_us - waiting.deleted_at_us == 3 * DAY_US
     await archive.execute("UPDATE organization SET settings = '{\"deletion_grace_days\": 0}'")
-    deleted = await deletions.delete(ORGANIZATION, Scope(SECOND_STUDY.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(SECOND_STUDY.study), **SAID)
     assert deleted.deletion == ""
     assert len(await deletions.list(ORGANIZATION)) == 1
     assert await usage_of(archive) == (1, len(IMAGE.file))
@@ -278,7 +278,7 @@ async def test_what_is_sent_after_a_deletion_is_filed_anew_and_restoring_meets_i
     archive: TestArchive, deletions: Deletions, restoring: Restoring
 ) -> None:
     await archive.send(IMAGE)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     assert (await archive.send_one(IMAGE)).kind == "stored"
     assert await usage_of(archive) == (2, 2 * len(IMAGE.file))
     assert (await restoring.restore(ORGANIZATION, deleted.deletion)).complete
@@ -292,7 +292,7 @@ async def test_a_full_quota_is_not_in_the_way_of_restoring(
 ) -> None:
     await archive.send(IMAGE)
     await archive.policies.change(ORGANIZATION, quota_bytes=len(IMAGE.file))
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     with pytest.raises(QuotaReached):
         await archive.send(SECOND_STUDY)
     assert (await restoring.restore(ORGANIZATION, deleted.deletion)).complete
@@ -304,7 +304,7 @@ async def test_nothing_is_anybody_else_s(
     theirs = await archive.add_organization("theirs")
     await archive.send(IMAGE)
     await archive.send(IMAGE, to=theirs)
-    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), BY)
+    deleted = await deletions.delete(ORGANIZATION, Scope(IMAGE.study), **SAID)
     assert await deletions.list(theirs) == []
     for foreign in (
         deletions.get(theirs, deleted.deletion),
@@ -321,7 +321,7 @@ async def test_pages(archive: TestArchive, deletions: Deletions) -> None:
     images = [Image(study=f"1.5.{n}", series=f"1.5.{n}.1", sop=f"1.5.{n}.1.1") for n in range(5)]
     await archive.send(*images)
     for image in images:
-        await deletions.delete(ORGANIZATION, Scope(image.study), BY)
+        await deletions.delete(ORGANIZATION, Scope(image.study), **SAID)
     first = await deletions.list(ORGANIZATION, limit=3)
     second = await deletions.list(ORGANIZATION, limit=3, after=first[-1].id)
     assert [one.study_instance_uid for one in first + second] == [image.study for image in images]
@@ -331,7 +331,7 @@ async def test_names_and_reasons_that_are_none(archive: TestArchive, deletions: 
     await archive.send(IMAGE)
     for scope in (Scope("1.9"), Scope(IMAGE.study, "1.9"), Scope(IMAGE.study, IMAGE.series, "1.9")):
         with pytest.raises(NotFound):
-            await deletions.delete(ORGANIZATION, scope, BY)
+            await deletions.delete(ORGANIZATION, scope, **SAID)
     with pytest.raises(InvalidInput):
-        await deletions.delete(ORGANIZATION, Scope(IMAGE.study), Cause(reason="x" * 1001))
+        await deletions.delete(ORGANIZATION, Scope(IMAGE.study), reason="x" * 1001)
     assert len(await index_of(archive)) == 1 and await deletions.list(ORGANIZATION) == []

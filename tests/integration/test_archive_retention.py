@@ -15,7 +15,7 @@ import structlog
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.deletion.deleting import GRACE_DAYS, delete_objects
+from isocenter.features.archive.deletion.deleting import GRACE_DAYS, Scope
 from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.deletion.purging import Purging
 from isocenter.features.archive.filing import stripes
@@ -203,7 +203,7 @@ async def test_a_clock_that_has_jumped_purges_nothing(
 ) -> None:
     await archive.send_one(image(1))
     purging = purging_of(archive, clock, trail)
-    await delete_objects(archive.database, clock, ORGANIZATION, "1.2.1")
+    await Deletions(archive.database, clock).delete(ORGANIZATION, Scope("1.2.1"))
     clock.jump(100 * DAY_S)
     report = await purging.run()
     assert report.held_off and report.deletions == 0

@@ -15,7 +15,8 @@ import pytest
 from isocenter.dicom.dataset import read_dataset
 from isocenter.dimse.net.service import AssociationInfo, NAnswer
 from isocenter.doors.scp.notifying import availability_notifier
-from isocenter.features.archive.deletion.deleting import delete_objects
+from isocenter.features.archive.deletion.deleting import Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.availability.notices import ATTEMPTS_MAX, NoticeState
 from isocenter.features.availability.notifier import AvailabilityNotifier
 from isocenter.kit.clock import ManualClock
@@ -211,7 +212,7 @@ async def test_what_was_deleted_meanwhile_or_is_wanted_no_more_is_not_told(telli
         await telling.listener("RIS", server.port, 10)
         await telling.door.archive.send(*STUDY, *images(1, study=2))
         await telling.notifier.turn()
-        await delete_objects(telling.door.archive.database, telling.clock, ORGANIZATION, "1.5.1")
+        await Deletions(telling.door.archive.database, telling.clock).delete(ORGANIZATION, Scope("1.5.1"))
         await telling.pass_time(11)
         assert [study for study, _ in ris.told] == ["1.5.2"]
         await telling.door.archive.send(*images(1, study=3))

@@ -14,7 +14,8 @@ import pytest
 
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.deletion.deleting import delete_objects
+from isocenter.features.archive.deletion.deleting import Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import CHANGED, PatientMerges
@@ -208,7 +209,7 @@ async def test_what_was_said_outlives_the_studies(archive: TestArchive) -> None:
     await archive.send(image("1.1", "A"), image("1.2", "B"))
     await merges(archive).merge(ORGANIZATION, A, B)
     for study in ("1.1", "1.2"):
-        await delete_objects(archive.database, archive.clock, ORGANIZATION, study)
+        await Deletions(archive.database, archive.clock).delete(ORGANIZATION, Scope(study))
     assert await found(archive, {}, Level.PATIENT) == []
     await archive.send(image("1.3", "A"))
     assert await owners(archive) == {"1.3": "B"}
@@ -274,7 +275,7 @@ async def test_whatever_is_done_studies_follow_whom_they_name(archive: TestArchi
                     into[one] = new
                 case "delete" if names:
                     study = chance.choice(sorted(names))
-                    await delete_objects(archive.database, archive.clock, ORGANIZATION, study)
+                    await Deletions(archive.database, archive.clock).delete(ORGANIZATION, Scope(study))
                     del names[study]
             done[doing] += 1
         assert await owners(archive) == {study: left(told) for study, told in names.items()}

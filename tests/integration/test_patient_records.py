@@ -13,7 +13,8 @@ import pytest
 
 from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.deletion.deleting import delete_objects
+from isocenter.features.archive.deletion.deleting import Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.patient_tokens import resolve_token
 from isocenter.features.archive.patients.identity import PatientIdentity
@@ -129,9 +130,9 @@ async def test_links_that_are_refused(archive: TestArchive, patients: Patients) 
     await records.link(ORGANIZATION, B, C)
     assert await refusal(records.unlink(ORGANIZATION + 1, B, C)) == "no-such-patient"
     for study in ("1.1", "1.2"):
-        await delete_objects(archive.database, archive.clock, ORGANIZATION, study)
+        await Deletions(archive.database, archive.clock).delete(ORGANIZATION, Scope(study))
     assert [one.other for one in (await records.get(ORGANIZATION, C)).links] == [B], "B stays, for A's sake"
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, "1.3")
+    await Deletions(archive.database, archive.clock).delete(ORGANIZATION, Scope("1.3"))
     assert await archive.one("SELECT count(*) FROM patient_link") == 0
 
 

@@ -18,7 +18,8 @@ import pytest
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.http.statistics_routes import statistics_router
-from isocenter.features.archive.deletion.deleting import delete_objects
+from isocenter.features.archive.deletion.deleting import Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.patients.merges import PatientIdentity, PatientMerges
 from isocenter.features.archive.policies import ConflictPolicy
@@ -103,7 +104,7 @@ async def test_each_number(archive: TestArchive) -> None:
     assert found.kept.objects == 6 and found.kept.bytes == found.bytes + found.quarantine.bytes
     held = await Holdings(archive.database, archive.clock).of(ORGANIZATION)
     assert (found.kept.objects, found.kept.bytes) == (held.objects, held.bytes)
-    await delete_objects(archive.database, archive.clock, ORGANIZATION, OTHER.study)
+    await Deletions(archive.database, archive.clock).delete(ORGANIZATION, Scope(OTHER.study))
     found = await counted(archive)
     assert (found.patients, found.studies, found.instances) == (1, 1, 4)
     assert (found.deleted.objects, found.deleted.bytes) == (1, size[OTHER.sop])

@@ -14,7 +14,8 @@ import pytest
 
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.changes import read_changes
-from isocenter.features.archive.deletion.deleting import delete_objects
+from isocenter.features.archive.deletion.deleting import Scope
+from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Call, CallMany, Database, Work, composed
@@ -100,7 +101,8 @@ async def test_deleting_and_settling(two: TwoOrganizations) -> None:
     before = await everything_seen(two, two.theirs, two.archive.database)
     entries = await two.archive.quarantine.list(two.theirs)
     quarantine = Quarantine(database, two.archive.ingest, two.archive.clock)
-    assert await delete_objects(database, two.archive.clock, OURS, IMAGE.study) == 1
+    deletions = Deletions(database, two.archive.clock)
+    assert (await deletions.delete(OURS, Scope(IMAGE.study))).instances == 1
     for entry in await quarantine.list(OURS):
         await quarantine.discard(OURS, entry.id)
     assert await everything_seen(two, two.theirs, two.archive.database) == before

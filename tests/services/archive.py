@@ -23,7 +23,7 @@ import pytest
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.check import StorageCheck
 from isocenter.features.archive.committer import GroupCommitter
-from isocenter.features.archive.deletion.deleting import Cause, Scope
+from isocenter.features.archive.deletion.deleting import Scope
 from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.entry import Declared, Outcome, Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
@@ -260,7 +260,7 @@ async def delete_for_good(
 ) -> int:
     """Deleted and purged, as where an organisation keeps nothing of what it deletes."""
     deletions = Deletions(database, clock)
-    deleted = await deletions.delete(organization_id, Scope(study, series, instance), Cause())
+    deleted = await deletions.delete(organization_id, Scope(study, series, instance))
     if deleted.deletion:
         await deletions.purge(organization_id, deleted.deletion)
     return deleted.instances

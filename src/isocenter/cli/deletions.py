@@ -103,11 +103,11 @@ def study(
         raise InvalidInput("An instance needs its series.", remedy="Give --series, too.")
 
     async def run(archive: Archive, organization_id: int) -> Deleted:
-        from isocenter.features.archive.deletion.deleting import Cause, Scope
+        from isocenter.features.archive.deletion.deleting import Scope
 
         scope = Scope(study_instance_uid, series, instance)
-        cause = Cause(by=operator(organization_id).name, reason=reason)
-        return await archive.deletions.delete(organization_id, scope, cause)
+        by = operator(organization_id).name
+        return await archive.deletions.delete(organization_id, scope, by=by, reason=reason)
 
     details: Details = {"series": series, "instance": instance, "why": reason}
     deleted = _do(loaded, org, (Action.DELETE, study_instance_uid, details), run)
@@ -128,12 +128,10 @@ def patient(
     """Delete all studies of a patient."""
 
     async def run(archive: Archive, organization_id: int) -> Deleted:
-        from isocenter.features.archive.deletion.deleting import Cause
         from isocenter.features.archive.patients.identity import identity_asked_for
 
-        cause = Cause(by=operator(organization_id).name, reason=reason)
-        identity = identity_asked_for(patient_id, issuer)
-        return await archive.deletions.delete_patient(organization_id, identity, cause)
+        identity, by = identity_asked_for(patient_id, issuer), operator(organization_id).name
+        return await archive.deletions.delete_patient(organization_id, identity, by=by, reason=reason)
 
     details: Details = {"what": "patient", "issuer": issuer, "why": reason}
     _say_deleted(_do(loaded, org, (Action.DELETE, patient_id, details), run), as_json, named(org))

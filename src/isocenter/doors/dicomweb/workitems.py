@@ -200,7 +200,7 @@ def _workitem(request: Request) -> str:
 def _requesting_ae(request: Request) -> str:
     """Who asks, as far as that fits into an AE title."""
     subject = caller(request)
-    plain = "".join(c for c in subject.name or subject.id if c.isascii() and c.isprintable() and c != "\\")
+    plain = "".join(c for c in subject.called if c.isascii() and c.isprintable() and c != "\\")
     return plain[:_AE_TITLE_CHARS_MAX].strip() or subject.kind.value
 
 

@@ -12,10 +12,10 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.doors.http.patient_models import IdentityModel
 from isocenter.doors.http.witness import Told, Witness
-from isocenter.features.archive.deletion.deleting import Cause, Deleted, Scope
+from isocenter.features.archive.deletion.deleting import Deleted, Scope
 from isocenter.features.archive.deletion.deletions import Deletion, Deletions
 from isocenter.features.archive.deletion.restoring import Restoring
-from isocenter.features.archive.patients.identity import REASON_CHARACTERS_MAX
+from isocenter.features.archive.said import REASON_CHARACTERS_MAX
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 _LIMIT_MAX = 1000
@@ -160,8 +160,7 @@ def _deletes(router: APIRouter, deletions: Deletions, gate: Gate, witness: Witne
         named = asked.patient.patient_id if asked.patient else asked.study_instance_uid
         async with witness.of(request, Action.DELETE, named, durable=True) as told:
             told.update(_told(asked))
-            cause = Cause(by=subject.name or subject.id, reason=asked.reason)
-            deleted = await _delete(deletions, subject.organization_id, asked, cause)
+            deleted = await _delete(deletions, subject, asked)
             told |= {"deletion": deleted.deletion, "instances": deleted.instances}
             return DeletedModel(instances=deleted.instances, deletion=deleted.deletion)
 
@@ -177,8 +176,7 @@ def _settles(
     ) -> RestoredModel:
         async with witness.of(request, Action.CHANGE, deletion_id, durable=True) as told:
             told["settled"] = "restored"
-            by = subject.name or subject.id
-            restored = await restoring.restore(subject.organization_id, deletion_id, by=by)
+            restored = await restoring.restore(subject.organization_id, deletion_id, by=subject.called)
             told |= {"objects": restored.objects, "waiting": len(restored.waiting)}
             return RestoredModel(
                 objects=restored.objects,
@@ -199,15 +197,16 @@ def _settles(
     async def purge(request: Request, deletion_id: _DeletionId, subject: Subject = settles) -> DeletionModel:
         async with witness.of(request, Action.DELETE, deletion_id, durable=True) as told:
             told["settled"] = "purged"
-            by = subject.name or subject.id
-            return deletion_model(await deletions.purge(subject.organization_id, deletion_id, by=by))
+            purged = await deletions.purge(subject.organization_id, deletion_id, by=subject.called)
+            return deletion_model(purged)
 
 
-async def _delete(deletions: Deletions, organization_id: int, asked: DeleteModel, cause: Cause) -> Deleted:
+async def _delete(deletions: Deletions, subject: Subject, asked: DeleteModel) -> Deleted:
+    said = {"by": subject.called, "reason": asked.reason}
     if asked.patient is not None:
-        return await deletions.delete_patient(organization_id, asked.patient.identity, cause)
+        return await deletions.delete_patient(subject.organization_id, asked.patient.identity, **said)
     scope = Scope(asked.study_instance_uid, asked.series_instance_uid, asked.sop_instance_uid)
-    return await deletions.delete(organization_id, scope, cause)
+    return await deletions.delete(subject.organization_id, scope, **said)
 
 
 def _told(asked: DeleteModel) -> Told:

@@ -9,12 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from isocenter.doors.http.instants import instant
 from isocenter.features.archive.patients.conflicts import PatientConflict
-from isocenter.features.archive.patients.identity import (
-    REASON_CHARACTERS_MAX,
-    PatientIdentity,
-    identity_asked_for,
-)
+from isocenter.features.archive.patients.identity import PatientIdentity, identity_asked_for
 from isocenter.features.archive.patients.records import Merged, PatientRecord
+from isocenter.features.archive.said import REASON_CHARACTERS_MAX
 
 _Identifier = Annotated[str, Field(max_length=64)]
 _Reason = Annotated[str, Field(max_length=REASON_CHARACTERS_MAX)]

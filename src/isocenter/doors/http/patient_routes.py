@@ -69,7 +69,7 @@ def _merges(router: APIRouter, patients: Patients, gate: Gate, witness: Witness)
         async with witness.of(request, Action.CHANGE, source.patient_id, durable=True) as told:
             told.update(_told("merge", source, into=target) | {"why": asked.reason})
             moved = await patients.merges.merge(
-                subject.organization_id, source, target, by=_name(subject), reason=asked.reason
+                subject.organization_id, source, target, by=subject.called, reason=asked.reason
             )
             told["studies"] = len(moved.studies)
             return MovedModel(studies=list(moved.studies))
@@ -89,7 +89,7 @@ def _merges(router: APIRouter, patients: Patients, gate: Gate, witness: Witness)
         async with witness.of(request, Action.CHANGE, patient.patient_id, durable=True) as told:
             told.update(_told("change-id", patient, into=to) | {"why": asked.reason})
             moved = await patients.merges.change_id(
-                subject.organization_id, patient, to, by=_name(subject), reason=asked.reason
+                subject.organization_id, patient, to, by=subject.called, reason=asked.reason
             )
             told["studies"] = len(moved.studies)
             return MovedModel(studies=list(moved.studies))
@@ -103,7 +103,7 @@ def _links(router: APIRouter, patients: Patients, gate: Gate, witness: Witness) 
         patient, other = asked.patient.identity, asked.other.identity
         async with witness.of(request, Action.CHANGE, patient.patient_id, durable=True) as told:
             told.update(_told("link", patient, into=other))
-            await patients.records.link(subject.organization_id, patient, other, by=_name(subject))
+            await patients.records.link(subject.organization_id, patient, other, by=subject.called)
             return patient_model(await patients.records.get(subject.organization_id, patient))
 
     @router.post("/unlink")
@@ -126,7 +126,7 @@ def _corrections(router: APIRouter, patients: Patients, gate: Gate, witness: Wit
             told.update(_told("correct", patient) | {name: value for name, value in given.items() if value})
             told["why"] = asked.note
             await patients.conflicts.correct(
-                subject.organization_id, patient, **given, by=_name(subject), note=asked.note
+                subject.organization_id, patient, **given, by=subject.called, note=asked.note
             )
             return patient_model(await patients.records.get(subject.organization_id, patient))
 
@@ -165,7 +165,7 @@ def _conflicts(router: APIRouter, conflicts: PatientConflicts, gate: Gate, witne
         async with witness.of(request, Action.CHANGE, conflict_id, durable=True) as told:
             told |= {"settled": asked.decision, "why": asked.note}
             await conflicts.settle(
-                subject.organization_id, conflict_id, asked.decision, by=_name(subject), note=asked.note
+                subject.organization_id, conflict_id, asked.decision, by=subject.called, note=asked.note
             )
             return conflict_model(await conflicts.get(subject.organization_id, conflict_id))
 
@@ -175,7 +175,3 @@ def _told(doing: str, patient: PatientIdentity, into: PatientIdentity | None = N
     if into is not None:
         told |= {"other": into.patient_id, "other_issuer": into.issuer}
     return told
-
-
-def _name(subject: Subject) -> str:
-    return subject.name or subject.id

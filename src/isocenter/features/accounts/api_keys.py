@@ -73,7 +73,7 @@ class ApiKeys:
             checked_name(name),
             secret,
             wanted,
-            created_by=subject.name or subject.id,
+            created_by=subject.called,
             at_us=at_us,
             expires_at_us=expires_at_us,
         )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from isocenter.features.archive import queries
+from isocenter.features.archive.rounds import all_organizations
 from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, IsocenterError, NotFound, Unavailable
@@ -125,7 +126,7 @@ class DerivedObjects:
         """``make`` what is missing for series that have settled, of all organisations. What cannot be made is
         passed over. Raises Unavailable, Busy when it cannot go on now."""
         made = failed = 0
-        for organization_id in await self._database.read_across(_find_organizations):
+        for organization_id in await all_organizations(self._database):
             while True:
                 after, up_to, settled = await self._database.read(
                     _find_settled, organization_id, self._kind, self._settled_before_us()
@@ -215,8 +216,3 @@ def _find_settled(organization_id: int, reader: str, before_us: int) -> Work[tup
 
 def _move_cursor(organization_id: int, reader: str, change_number: int) -> Work[None]:
     yield MOVE_CURSOR(organization_id=organization_id, reader=reader, change_number=change_number)
-
-
-def _find_organizations() -> Work[list[int]]:
-    rows = yield queries.FIND_ORGANIZATIONS()
-    return [row[0] for row in rows]

@@ -97,8 +97,8 @@ class Ingest:
         pieces: AsyncIterable[Buffer],
         policies: Policies | None = None,
     ) -> Received:
-        """An object that is at hand, in pieces: judged and stored, not yet filed. As `receive` and `Reception`;
-        raises what they raise and what ``pieces`` raises, and nothing remains then."""
+        """An object that is at hand, in pieces: judged and stored, not yet filed. As `receive` and
+        `Reception`; raises what they raise and what ``pieces`` raises, and nothing remains then."""
         reception = self.receive(organization_id, source, policies=policies)
         try:
             async for piece in pieces:

@@ -32,6 +32,7 @@ from isocenter.features.archive.filing import refuse_swept
 from isocenter.features.archive.ingest import Ingest
 from isocenter.features.archive.object_elements import read_elements
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
+from isocenter.features.archive.rounds import all_organizations
 from isocenter.features.archive.spare_time import SpareTime
 from isocenter.features.archive.transcoding import Transcoder
 from isocenter.features.archive.usage import Growth, advance
@@ -85,7 +86,7 @@ class Recompression:
     async def run(self, spare_time: SpareTime) -> RecompressionReport:
         """Everything that came since the last run (the first: everything). Raises Unavailable, OutOfSpace."""
         report = RecompressionReport()
-        for organization_id in sorted(await self._database.read_across(_find_organizations)):
+        for organization_id in await all_organizations(self._database):
             while rows := await self._database.read(
                 _find, organization_id, self._seen.get(organization_id, 0)
             ):
@@ -149,11 +150,6 @@ def _comparable(elements: list[Element]) -> object:
 
 def _length(_: object, value: BulkRange | bytes) -> str:
     return str(value.length if isinstance(value, BulkRange) else len(value))
-
-
-def _find_organizations() -> Work[set[int]]:
-    rows = yield queries.FIND_ORGANIZATIONS()
-    return {row[0] for row in rows}
 
 
 def _find(organization_id: int, after: int) -> Work[list[Row]]:

@@ -7,19 +7,17 @@ transaction that deletes it, by the setting as it is then.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
-from isocenter.features.archive.clock_jumps import ClockJumps
-from isocenter.features.archive.deletion.deleting import DAY_US, Cause, Scope, delete_rows, lock_studies
+from isocenter.features.archive.deletion.deleting import Scope, delete_rows
 from isocenter.features.archive.policies import FIND_SETTINGS
-from isocenter.features.archive.queries import FIND_ORGANIZATIONS
 from isocenter.features.archive.queries_retention import COUNT_DUE, FIND_DUE, FIND_NEWEST
-from isocenter.kit.clock import Clock, microseconds
+from isocenter.features.archive.rounds import ClockJumps, all_organizations, to_its_end
+from isocenter.features.archive.said import Said
+from isocenter.features.archive.turns import lock_studies
+from isocenter.kit.clock import DAY_US, Clock, microseconds
 from isocenter.kit.errors import Busy, IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db import Database, Work
 from isocenter.platform.security import Action, Recorder, Subject, SubjectKind, event_of
@@ -70,7 +68,7 @@ class Retention:
             report.held_off = True
             return report
         now_us = self._now_us()
-        for organization_id in await self._database.read_across(_organizations):
+        for organization_id in await all_organizations(self._database):
             await self._run_for(organization_id, now_us, report)
         return report
 
@@ -79,7 +77,7 @@ class Retention:
         for _ in range(_BATCHES_MAX):
             due = await self._database.read(_due, organization_id, None, now_us, after, _BATCH)
             for study in due or []:
-                await _to_its_end(self._remove(organization_id, study.study_instance_uid, now_us, report))
+                await to_its_end(self._remove(organization_id, study.study_instance_uid, now_us, report))
             if not due:
                 return
             await self._recorder.settled()
@@ -110,16 +108,6 @@ class Retention:
 
     def _now_us(self) -> int:
         return microseconds(self._clock.now())
-
-
-async def _to_its_end(removing: Coroutine[Any, Any, None]) -> None:
-    """A server that stops cancels its round: what is being deleted then is told to the trail all the same."""
-    task = asyncio.create_task(removing)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 def count_due(organization_id: int, days: int, now_us: int) -> Work[int]:
@@ -159,8 +147,8 @@ def _remove(organization_id: int, study: str, now_us: int) -> Work[tuple[int, in
     [newest] = yield FIND_NEWEST(organization_id=organization_id, study_instance_uid=study)
     if newest["newest_at_us"] is None or newest["newest_at_us"] >= now_us - days * DAY_US:
         return None
-    cause = Cause(by="retention", reason="retention")
-    deleted = yield from delete_rows(organization_id, [Scope(study)], cause, now_us)
+    said = Said("retention", "retention", now_us)
+    deleted = yield from delete_rows(organization_id, [Scope(study)], said)
     return days, deleted.instances
 
 
@@ -168,8 +156,3 @@ def _retention_days(organization_id: int) -> Work[int | None]:
     rows = yield FIND_SETTINGS(organization_id=organization_id)
     days: int | None = orjson.loads(rows[0]["settings"]).get("retention_days") if rows else None
     return days
-
-
-def _organizations() -> Work[list[int]]:
-    rows = yield FIND_ORGANIZATIONS()
-    return sorted(row[0] for row in rows)

@@ -9,8 +9,8 @@ sweep is the only place that deletes objects, and it must never take one that is
   in the same transaction, and has the sender try again when it is there (``filing.py``): between a store's
   look at an object's age and its deletion somebody may have put it once more.
 - Only then is it looked up once more and deleted. Marks stay for half an hour, longer than anything between a
-  put and its commit. They stand in nobody's way meanwhile: a put of what was deleted creates it anew, and an
-  object that rows refer to is none of the sweep's.
+  put and its commit. They stand in nobody's way meanwhile: a put of what was deleted creates it anew, and
+  filing that takes the mark away; an object that rows refer to is none of the sweep's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 
 from isocenter.features.archive import queries
 from isocenter.features.archive.filing import MARKS_KEPT_US
+from isocenter.features.archive.rounds import all_organizations
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.platform.db import Database, Work
 from isocenter.platform.storage.interface import ObjectInfo, ObjectStore
@@ -47,7 +48,7 @@ class OrphanSweep:
         report = SweepReport()
         now = self._clock.now()
         await self._database.write_across(_forget_marks, microseconds(now) - MARKS_KEPT_US)
-        known = await self._database.read_across(_find_organizations)
+        known = set(await all_organizations(self._database))
         async for organization_id, batch in batches(self._store):
             report.examined += len(batch)
             if organization_id not in known:
@@ -116,11 +117,6 @@ def _mark(organization_id: int, keys: list[str], now_us: int) -> Work[set[str]]:
 
 def _unmark(organization_id: int, keys: list[str]) -> Work[None]:
     yield queries.UNMARK_FOR_SWEEP(organization_id=organization_id, keys=keys)
-
-
-def _find_organizations() -> Work[set[int]]:
-    rows = yield queries.FIND_ORGANIZATIONS()
-    return {row[0] for row in rows}
 
 
 def _forget_marks(before_us: int) -> Work[None]:

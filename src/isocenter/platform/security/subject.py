@@ -31,6 +31,11 @@ class Subject:
     address: str = ""
     session_id: str = ""
 
+    @property
+    def called(self) -> str:
+        """What is kept of who said something."""
+        return self.name or self.id
+
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions
 

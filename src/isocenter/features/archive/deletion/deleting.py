@@ -15,15 +15,14 @@ import orjson
 
 from isocenter.features.archive import changes, queries
 from isocenter.features.archive.deletion import queries as statements
-from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.policies import FIND_SETTINGS
 from isocenter.features.archive.recount import recount_series
+from isocenter.features.archive.said import Said
 from isocenter.features.archive.usage import Growth
-from isocenter.kit.clock import Clock, microseconds
+from isocenter.kit.clock import DAY_US
 from isocenter.kit.errors import NotFound
-from isocenter.platform.db import Database, Row, Work
+from isocenter.platform.db import Row, Work
 
-DAY_US = 86_400 * 1_000_000
 GRACE_DAYS = 30
 """Where an organisation has not said how long what it deletes can be restored (``deletion_grace_days``)."""
 
@@ -33,14 +32,6 @@ _KEPT_OF_INSTANCE = (
 )
 _SHOWN = frozenset({"00100010", "00100020", "00100021", "00080020", "00081030"})
 """Name, ID and its issuer, study date and description: for whoever wonders what was deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Who deletes, and why."""
-
-    by: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,54 +52,29 @@ class Scope:
     instance: str = ""
 
 
-async def delete_objects(
-    database: Database,
-    clock: Clock,
-    organization_id: int,
-    study: str,
-    *,
-    series: str = "",
-    instance: str = "",
-    cause: Cause | None = None,
-) -> int:
-    """Delete a study, one of its series, or one instance, in one transaction; how many instances went.
+def delete_rows(organization_id: int, scopes: Sequence[Scope], said: Said) -> Work[Deleted]:
+    """All of them as one deletion; whoever calls has locked the studies (``turns.py``).
 
-    Series and studies that are left empty go too, and a patient with the last study: the index knows
-    nothing of a patient but what objects said. The change feed gets one entry that names what was deleted.
-    Raises NotFound when there is nothing of that name.
+    Series and studies that are left empty go too, and a patient with the last study: the index knows nothing
+    of a patient but what objects said. The change feed gets an entry for each. Raises NotFound when there is
+    nothing of that name.
     """
-    now_us = microseconds(clock.now())
-    scopes = [Scope(study, series, instance)]
-    deleted = await database.write(delete_rows, organization_id, scopes, cause or Cause(), now_us)
-    return deleted.instances
-
-
-def lock_studies(
-    organization_id: int, studies: Sequence[str], patient_ids: frozenset[str] = frozenset()
-) -> Work[None]:
-    """Whoever files objects of the studies takes turns with us: what is deleted is what was there."""
-    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, set(studies), patient_ids))
-
-
-def delete_rows(organization_id: int, scopes: Sequence[Scope], cause: Cause, now_us: int) -> Work[Deleted]:
-    """All of them as one deletion. The caller's transaction may have locked the studies before."""
-    yield from lock_studies(organization_id, [scope.study for scope in scopes])
-    aside = yield from _open_deletion(organization_id, scopes, cause, now_us)
+    aside = yield from _open_deletion(organization_id, scopes, said)
     growth, told, instances = Growth(), [], 0
     for scope in scopes:
-        rows = yield from _take(organization_id, scope, now_us, aside)
+        rows = yield from _take(organization_id, scope, said.now_us, aside)
         current = sum(row["current"] for row in rows)
         if aside is None:
             for row in rows:
                 growth.take(row["size"])
         instances += current
-        told.append(_told(scope, current, cause, aside))
+        told.append(_told(scope, current, said, aside))
     if aside is not None:
         [there] = yield statements.COUNT_OBJECTS(organization_id=organization_id, deletion_pk=aside.pk)
         yield statements.SET_CONTENTS(
             organization_id=organization_id, id=aside.pk, objects=there["objects"], bytes=int(there["bytes"])
         )
-    yield from changes.append(organization_id, told, growth, now_us)
+    yield from changes.append(organization_id, told, growth, said.now_us)
     return Deleted(instances, aside.public_id if aside else "")
 
 
@@ -120,9 +86,7 @@ class _Aside:
     public_id: str
 
 
-def _open_deletion(
-    organization_id: int, scopes: Sequence[Scope], cause: Cause, now_us: int
-) -> Work[_Aside | None]:
+def _open_deletion(organization_id: int, scopes: Sequence[Scope], said: Said) -> Work[_Aside | None]:
     rows = yield FIND_SETTINGS(organization_id=organization_id)
     days = orjson.loads(rows[0]["settings"]).get("deletion_grace_days")
     days = GRACE_DAYS if days is None else days
@@ -136,11 +100,11 @@ def _open_deletion(
         study=one.study,
         series=one.series,
         instance=one.instance,
-        reason=cause.reason,
-        deleted_by=cause.by,
+        reason=said.reason,
+        deleted_by=said.by,
         known=(yield from _known(organization_id, scopes)),
-        now_us=now_us,
-        purge_at_us=now_us + days * DAY_US,
+        now_us=said.now_us,
+        purge_at_us=said.now_us + days * DAY_US,
     )
     return _Aside(row["id"], public_id)
 
@@ -206,10 +170,10 @@ def _put_aside(
     }
 
 
-def _told(scope: Scope, instances: int, cause: Cause, aside: _Aside | None) -> changes.Told:
+def _told(scope: Scope, instances: int, said: Said, aside: _Aside | None) -> changes.Told:
     detail: dict[str, object] = {"instances": instances}
-    if cause.reason:
-        detail["reason"] = cause.reason
+    if said.reason:
+        detail["reason"] = said.reason
     if aside is not None:
         detail["deletion"] = aside.public_id
     return changes.Told("deleted", scope.study, scope.series, scope.instance, detail)

@@ -3,26 +3,27 @@ its time, or restore it (``restoring.py``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import orjson
 
 from isocenter.features.archive.deletion import queries as statements
-from isocenter.features.archive.deletion.deleting import Cause, Deleted, Scope, delete_rows, lock_studies
+from isocenter.features.archive.deletion.deleting import Deleted, Scope, delete_rows
 from isocenter.features.archive.patients import queries as queries_patients
-from isocenter.features.archive.patients.identity import PatientIdentity, check_reason
+from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import behind, living
+from isocenter.features.archive.said import Said, check_reason
+from isocenter.features.archive.turns import Concerned, in_turn, lock_studies
 from isocenter.features.archive.usage import Growth, advance
 from isocenter.kit.clock import Clock, microseconds
-from isocenter.kit.errors import Busy, Conflict, NotFound
+from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work
 
 State = Literal["waiting", "restored", "purged"]
 STATES: tuple[State, ...] = ("waiting", "restored", "purged")
 
-_ATTEMPTS = 5
 _DUE_AT_ONCE = 100
 _ID_SHOWN = 64
 
@@ -58,10 +59,6 @@ class Waiting:
     bytes: int
 
 
-class _Outrun(Exception):
-    """A study came that was not locked: look again."""
-
-
 class Deletions:
     """Of all organisations."""
 
@@ -69,27 +66,24 @@ class Deletions:
         self._database = database
         self._clock = clock
 
-    async def delete(self, organization_id: int, scope: Scope, cause: Cause) -> Deleted:
+    async def delete(self, organization_id: int, scope: Scope, *, by: str = "", reason: str = "") -> Deleted:
         """A study, one of its series or one instance. Raises NotFound, InvalidInput for the reason."""
-        check_reason(cause.reason)
-        return await self._database.write(delete_rows, organization_id, [scope], cause, self._now_us())
+        check_reason(reason)
+        said = Said(by, reason, self._now_us())
+        return await self._database.write(_delete, organization_id, scope, said)
 
-    async def delete_patient(self, organization_id: int, patient: PatientIdentity, cause: Cause) -> Deleted:
+    async def delete_patient(
+        self, organization_id: int, patient: PatientIdentity, *, by: str = "", reason: str = ""
+    ) -> Deleted:
         """All studies of the patient, those of whom were merged into it too, as one deletion.
 
         Raises NotFound where there is no such patient or no study of it, Conflict where it was merged into
         another one, InvalidInput for the reason.
         """
-        check_reason(cause.reason)
-        for _ in range(_ATTEMPTS):
-            studies = await self._database.read(_studies_of, organization_id, patient)
-            try:
-                return await self._database.write(
-                    _delete_patient, organization_id, patient, studies, cause, self._now_us()
-                )
-            except _Outrun:
-                continue
-        raise Busy("Objects of this patient keep coming in; try again.", retry_after_s=2)
+        check_reason(reason)
+        concerned = partial(_concerned, patient=patient)
+        work = partial(_delete_patient, patient=patient, said=Said(by, reason, self._now_us()))
+        return await in_turn(self._database, organization_id, concerned, work)
 
     async def purge_due(self, organization_id: int, *, by: str = "") -> list[Deletion]:
         """All whose grace is over."""
@@ -146,24 +140,29 @@ def lock_waiting(organization_id: int, deletion_id: str) -> Work[int]:
     return pk
 
 
-def _delete_patient(
-    organization_id: int, patient: PatientIdentity, known: Sequence[str], cause: Cause, now_us: int
-) -> Work[Deleted]:
+def _delete(organization_id: int, scope: Scope, said: Said) -> Work[Deleted]:
+    yield from lock_studies(organization_id, [scope.study])
+    return (yield from delete_rows(organization_id, [scope], said))
+
+
+def _concerned(organization_id: int, patient: PatientIdentity) -> Work[Concerned]:
     row = yield from living(organization_id, patient, "given")
     ids = {one["patient_id"] for one in (yield from behind(organization_id, row["id"]))}
-    yield from lock_studies(organization_id, known, frozenset(ids | {row["patient_id"]}))
-    studies = yield from _studies_of(organization_id, patient)
-    if set(studies) - set(known):
-        raise _Outrun
+    studies = yield from _studies_of(organization_id, row["id"])
+    return Concerned(frozenset(ids | {row["patient_id"]}), frozenset(studies))
+
+
+def _delete_patient(organization_id: int, patient: PatientIdentity, said: Said) -> Work[Deleted]:
+    row = yield from living(organization_id, patient, "given")
+    studies = yield from _studies_of(organization_id, row["id"])
     if not studies:
         raise NotFound("There is no study of this patient here.", code="no-such-study")
-    return (yield from delete_rows(organization_id, [Scope(study) for study in studies], cause, now_us))
+    return (yield from delete_rows(organization_id, [Scope(study) for study in studies], said))
 
 
-def _studies_of(organization_id: int, patient: PatientIdentity) -> Work[list[str]]:
-    row = yield from living(organization_id, patient, "given")
+def _studies_of(organization_id: int, patient_pk: int) -> Work[list[str]]:
     rows = yield queries_patients.FIND_STUDIES_OF_PATIENT(
-        organization_id=organization_id, patient_pk=row["id"]
+        organization_id=organization_id, patient_pk=patient_pk
     )
     return [one["study_instance_uid"] for one in rows]
 

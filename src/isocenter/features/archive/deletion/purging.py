@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
-from isocenter.features.archive.clock_jumps import ClockJumps
 from isocenter.features.archive.deletion.deletions import Deletions
-from isocenter.features.archive.queries import FIND_ORGANIZATIONS
+from isocenter.features.archive.rounds import ClockJumps, all_organizations, to_its_end
 from isocenter.kit.clock import Clock
-from isocenter.platform.db import Database, Work
+from isocenter.platform.db import Database
 from isocenter.platform.security import Action, Recorder, Subject, SubjectKind, event_of
 
 
@@ -33,14 +31,8 @@ class Purging:
         if self._jumps.happened():
             report.held_off = True
             return report
-        for organization_id in await self._database.read_across(_organizations):
-            # A server that stops cancels its round: what is being purged then is told all the same.
-            round_of_one = asyncio.create_task(self._run_for(organization_id, report))
-            try:
-                await asyncio.shield(round_of_one)
-            except asyncio.CancelledError:
-                await asyncio.gather(round_of_one, return_exceptions=True)
-                raise
+        for organization_id in await all_organizations(self._database):
+            await to_its_end(self._run_for(organization_id, report))
         return report
 
     async def _run_for(self, organization_id: int, report: PurgeReport) -> None:
@@ -56,8 +48,3 @@ class Purging:
                 )
             )
         await self._recorder.settled()
-
-
-def _organizations() -> Work[list[int]]:
-    rows = yield FIND_ORGANIZATIONS()
-    return sorted(row[0] for row in rows)

@@ -103,15 +103,18 @@ class Restoring:
         self, organization_id: int, versions: Sequence[Row], policies: Policies, restored: Restored
     ) -> None:
         """Of one SOP Instance UID, the earliest first: what was kept beside each other is so again."""
-        conflict, back = ConflictPolicy.REJECT, []
+        back: list[Row] = []
         for row in versions:
-            problem = await self._restore(organization_id, row, replace(policies, conflict=conflict))
-            if problem is not None:
-                restored.waiting.append(problem)
-                continue
-            back.append(row)
-            if await self._database.read(_is_filed_by_us, organization_id, row["sop_instance_uid"]):
+            conflict = ConflictPolicy.REJECT
+            if bool(back) and await self._database.read(
+                _is_filed_by_us, organization_id, row["sop_instance_uid"]
+            ):
                 conflict = ConflictPolicy.KEEP_BOTH
+            problem = await self._restore(organization_id, row, replace(policies, conflict=conflict))
+            if problem is None:
+                back.append(row)
+            else:
+                restored.waiting.append(problem)
         if back:
             await self._database.write(_give_back, organization_id, back)
             restored.objects += len(back)

@@ -19,8 +19,9 @@ from isocenter.features.archive.indexed_values import PATIENT_NAME, ValueRows
 from isocenter.features.archive.merge import fragments_by_tag, is_empty
 from isocenter.features.archive.patients import queries as statements
 from isocenter.features.archive.patients.demographics import BIRTH_DATE, SEX, Demographic, of_line, typed
-from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_reason
+from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import CHANGED, living
+from isocenter.features.archive.said import Said, check_reason
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isocenter.features.archive.said import is_storable
 from isocenter.kit.errors import InvalidInput
 
 _LO_CHARACTERS_MAX = 64  # PS3.5 §6.2
-REASON_CHARACTERS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +16,6 @@ class PatientIdentity:
 
     patient_id: str
     issuer: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Who said so, why and when."""
-
-    by: str
-    reason: str
-    now_us: int
 
 
 def identity_asked_for(patient_id: str, issuer: str = "") -> PatientIdentity:
@@ -46,19 +37,6 @@ def check_new(identity: PatientIdentity) -> None:
             raise _invalid(name)
     if not identity.patient_id:
         raise InvalidInput("The Patient ID is empty.", code="invalid-patient-id")
-
-
-def check_reason(reason: str) -> None:
-    """Raises InvalidInput for a reason or note that is too long or no text."""
-    if len(reason) > REASON_CHARACTERS_MAX or not is_storable(reason):
-        raise InvalidInput(
-            f"A reason is text of at most {REASON_CHARACTERS_MAX} characters.", code="invalid-value"
-        )
-
-
-def is_storable(text: str) -> bool:
-    """PostgreSQL keeps no NUL; half a pair of surrogates is no character."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_lo(value: str) -> bool:

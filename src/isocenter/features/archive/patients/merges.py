@@ -13,21 +13,21 @@ from functools import partial
 
 from isocenter.dicom.json_model import text_fragment
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.merge import fragments_by_tag
 from isocenter.features.archive.patients import queries as statements
 from isocenter.features.archive.patients.finding import PATIENT_ID
-from isocenter.features.archive.patients.identity import PatientIdentity, Said, check_new, check_reason
+from isocenter.features.archive.patients.identity import PatientIdentity, check_new
+from isocenter.features.archive.said import Said, check_reason
+from isocenter.features.archive.turns import Concerned, in_turn
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock, microseconds
-from isocenter.kit.errors import Busy, Conflict, InvalidInput, NotFound
+from isocenter.kit.errors import Conflict, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 
 CHANGED = "patient-changed"
 """What the change feed says of a study that has another patient now."""
 
 _ISSUER = 0x00100021
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,6 @@ class Moved:
     """The studies that have another patient now."""
 
     studies: tuple[str, ...]
-
-
-class _Outrun(Exception):
-    """Something came that was not locked: look again."""
 
 
 class PatientMerges:
@@ -66,13 +62,13 @@ class PatientMerges:
             raise InvalidInput("A patient cannot be merged into itself.", code="same-patient")
         check_reason(reason)
         said = Said(by, reason, self._now_us())
-        work = partial(_merge, organization_id, source, target, said)
+        work = partial(_merge, source=source, target=target, said=said)
         return await self._in_turn(organization_id, (source, target), work)
 
     async def unmerge(self, organization_id: int, source: PatientIdentity) -> Moved:
         """Undo the merge of ``source``: its studies, those that came since and those of whom had been merged
         into it before are its own again. Raises NotFound, Conflict where it is not merged."""
-        work = partial(_unmerge, organization_id, source, self._now_us())
+        work = partial(_unmerge, source=source, now_us=self._now_us())
         return await self._in_turn(organization_id, (source,), work)
 
     async def change_id(
@@ -91,61 +87,33 @@ class PatientMerges:
         check_new(to)
         check_reason(reason)
         said = Said(by, reason, self._now_us())
-        work = partial(_change_id, organization_id, patient, to, said)
+        work = partial(_change_id, patient=patient, to=to, said=said)
         return await self._in_turn(organization_id, (patient, to), work)
 
     async def _in_turn(
         self,
         organization_id: int,
         about: Sequence[PatientIdentity],
-        work: Callable[[], Work[Moved]],
+        work: Callable[[int], Work[Moved]],
     ) -> Moved:
-        """``work`` with everybody locked out who files objects of those patients.
-
-        What there is to lock is read before, and once more behind the locks: PostgreSQL's are taken in one
-        order by everybody, so none can be added later.
-        """
-        now_us = self._now_us()
-        for _ in range(_ATTEMPTS):
-            names = await self._database.read(_concerned, organization_id, about)
-            try:
-                return await self._database.write(_locked, organization_id, about, names, work, now_us)
-            except _Outrun:
-                continue
-        raise Busy("Objects of these patients keep coming in; try again.", retry_after_s=2)
+        concerned = partial(_concerned, about=about)
+        telling = partial(_telling, work=work, now_us=self._now_us())
+        return await in_turn(self._database, organization_id, concerned, telling)
 
     def _now_us(self) -> int:
         return microseconds(self._clock.now())
 
 
-@dataclass(frozen=True, slots=True)
-class _Concerned:
-    patient_ids: frozenset[str]
-    studies: frozenset[str]
-
-    def __le__(self, other: _Concerned) -> bool:
-        return self.patient_ids <= other.patient_ids and self.studies <= other.studies
-
-
-def _locked(
-    organization_id: int,
-    about: Sequence[PatientIdentity],
-    names: _Concerned,
-    work: Callable[[], Work[Moved]],
-    now_us: int,
-) -> Work[Moved]:
-    yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, names.studies, names.patient_ids))
-    found = yield from _concerned(organization_id, about)
-    if not found <= names:
-        raise _Outrun
-    moved = yield from work()
+def _telling(organization_id: int, work: Callable[[int], Work[Moved]], now_us: int) -> Work[Moved]:
+    """With an entry of the change feed for each study that moves."""
+    moved = yield from work(organization_id)
     if moved.studies:
         told = [changes.Told(CHANGED, study, "", "", {}) for study in moved.studies]
         yield from changes.append(organization_id, told, Growth(), now_us)
     return moved
 
 
-def _concerned(organization_id: int, about: Iterable[PatientIdentity]) -> Work[_Concerned]:
+def _concerned(organization_id: int, about: Iterable[PatientIdentity]) -> Work[Concerned]:
     """The IDs of everybody who stands behind these patients, and the studies that may move."""
     patient_ids = {one.patient_id for one in about}
     studies: set[str] = set()
@@ -162,7 +130,7 @@ def _concerned(organization_id: int, about: Iterable[PatientIdentity]) -> Work[_
             studies.add(study["study_instance_uid"])
         survivors = yield statements.FIND_PATIENT_BY_PK(organization_id=organization_id, id=survivor_pk)
         patient_ids.update(survivor["patient_id"] for survivor in survivors)
-    return _Concerned(frozenset(patient_ids), frozenset(studies))
+    return Concerned(frozenset(patient_ids), frozenset(studies))
 
 
 def _merge(
