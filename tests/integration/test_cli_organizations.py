@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 
 from isocenter.features.archive.retrieve import find_stored
 from services.archive import fresh_url
+from services.command_line import Cli
 from services.dcmtk import StoreScp
 from services.two_organizations import (
     IMAGE,
@@ -38,37 +35,6 @@ async def two(url: str, tmp_path: Path) -> AsyncIterator[TwoOrganizations]:
     async with two_organizations(url, tmp_path) as made:
         await fill_both(made)
         yield made
-
-
-class Cli:
-    def __init__(self, url: str, folder: Path) -> None:
-        self._folder = folder
-        self._environ = {
-            "PATH": os.environ["PATH"],
-            "COLUMNS": "200",
-            "ISOCENTER_DATA_DIR": str(folder),
-            "ISOCENTER_DATABASE_URL": url,
-        }
-
-    async def __call__(self, *words: str | int | Path, status: int = 0) -> str:
-        """What the command printed, both streams."""
-
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "isocenter", *map(str, words)],
-                cwd=self._folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-
-        done = await asyncio.to_thread(run)
-        assert done.returncode == status, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
 
 
 @pytest.fixture

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +9,7 @@ import orjson
 import pytest
 
 from services.archive import Image, broken_promises, fresh_url
+from services.command_line import Cli
 from services.two_organizations import OURS, TwoOrganizations, two_organizations
 
 
@@ -36,40 +33,9 @@ async def two(url: str, tmp_path: Path) -> AsyncIterator[TwoOrganizations]:
         assert [one for one in await broken_promises(made.archive) if "current" not in one] == []
 
 
-class Cli:
-    def __init__(self, url: str, folder: Path) -> None:
-        self._folder = folder
-        self._environ = {
-            "PATH": os.environ["PATH"],
-            "COLUMNS": "200",
-            "ISOCENTER_DATA_DIR": str(folder),
-            "ISOCENTER_DATABASE_URL": url,
-        }
-
-    async def __call__(self, *words: str | bytes, status: int = 0) -> str:
-        """What the command printed, both streams."""
-
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "isocenter", "patient", *words],
-                cwd=self._folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-
-        done = await asyncio.to_thread(run)
-        assert done.returncode == status, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
-
-
 @pytest.fixture
 def cli(url: str, tmp_path: Path) -> Cli:
-    return Cli(url, tmp_path)
+    return Cli(url, tmp_path, "patient")
 
 
 async def owners(two: TwoOrganizations, organization_id: int) -> list[str]:
@@ -90,7 +56,7 @@ async def test_merge_look_and_back(two: TwoOrganizations, cli: Cli) -> None:
     assert "A was merged into B" in shown and "one person" in shown and "Its studies are those of B." in shown
     left = await cli("show", "B", *org)
     assert "Patient B, 3 studies" in left and "DOE^JANE" in left
-    assert "1 contradictions are open: isocenter patient conflicts --org theirs" in left
+    assert "1 contradiction open: isocenter patient conflicts --org theirs" in left
     assert orjson.loads(await cli("show", "B", "--json", *org))["studies"] == 3
     assert "was merged into another" in await cli("merge", "A", "B", *org, status=1)
     assert orjson.loads(await cli("unmerge", "A", "--json", *org)) == {"studies": ["1.2.3.1"]}

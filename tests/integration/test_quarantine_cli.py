@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shlex
 import stat
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import pytest
 from isocenter.dimse.net.errors import AssociationRejected
 from isocenter.kit.clock import ManualClock
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.command_line import Cli
 from services.scp import scp_door
 
 BAD = Image(modality=None)
@@ -36,37 +33,6 @@ on_both = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True
 async def archive(url: str, tmp_path: Path) -> AsyncIterator[TestArchive]:
     async with opened(url, tmp_path) as made:
         yield made
-
-
-class Cli:
-    def __init__(self, url: str, folder: Path) -> None:
-        self._environ = {
-            "PATH": os.environ["PATH"],
-            "COLUMNS": "200",
-            "ISOCENTER_DATA_DIR": str(folder),
-            "ISOCENTER_DATABASE_URL": url,
-        }
-        self._folder = folder
-
-    async def __call__(self, *words: str | Path, status: int = 0) -> str:
-        """What the command printed, both streams."""
-
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [sys.executable, "-m", "isocenter", *map(str, words)],
-                cwd=self._folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-
-        done = await asyncio.to_thread(run)
-        assert done.returncode == status, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
 
 
 @pytest.fixture

@@ -10,19 +10,22 @@ import orjson
 import typer
 
 from isocenter.cli.account_commands import InOrganization, Json, command_group
+from isocenter.cli.deeds import Deed, do_in_archive, do_in_database
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, named, organization_named, with_archive
-from isocenter.cli.witness import Details, operator, witnessed
+from isocenter.cli.opened import moment, named
+from isocenter.cli.texts import counted, plain, value_text
+from isocenter.cli.witness import Details
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
-from isocenter.platform.security import Action
+from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app import Archive
     from isocenter.features.archive.deletion.deleting import Deleted
-    from isocenter.features.archive.deletion.deletions import Deletion, State, Waiting
+    from isocenter.features.archive.deletion.deletions import Deletion, Deletions, State, Waiting
     from isocenter.features.archive.deletion.restoring import NotRestored, Restored
+    from isocenter.platform.db import Database
 
 T = TypeVar("T")
 
@@ -30,7 +33,7 @@ app = command_group("Delete a patient or a study; see what was deleted, restore 
 DeletionId = Annotated[str, typer.Argument(metavar="ID", help="The deletion's id, as the list shows it.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for whoever asks later.")]
 _STATES = ("waiting", "restored", "purged")
-_SHOWN_CHARACTERS = 64
+_KIND = "deletion"
 _LISTED_MAX = 20
 
 
@@ -52,12 +55,11 @@ def list_(
         raise InvalidInput(f"{state!r} is no state of a deletion.", remedy=f"Use {', '.join(_STATES)}.")
     chosen: State = state  # type: ignore[assignment]
 
-    async def run(archive: Archive, organization_id: int) -> tuple[list[Deletion], Waiting]:
-        deletions = archive.deletions
-        found = await deletions.list(organization_id, state=chosen, after=after, limit=limit)
-        return found, await deletions.waiting(organization_id)
+    async def run(deletions: Deletions, subject: Subject) -> tuple[list[Deletion], Waiting]:
+        found = await deletions.list(subject.organization_id, state=chosen, after=after, limit=limit)
+        return found, await deletions.waiting(subject.organization_id)
 
-    found, waiting = _do(loaded, org, (Action.READ, "", {"state": state, "limit": limit}), run)
+    found, waiting = _do(loaded, org, Deed(Action.READ, _KIND, "", {"state": state, "limit": limit}), run)
     if as_json:
         typer.echo(orjson.dumps({"waiting": asdict(waiting), "deletions": found}, option=orjson.OPT_INDENT_2))
         return
@@ -80,10 +82,10 @@ def show(
 ) -> None:
     """Show one deletion: whose, what, by whom, why, until when it can be restored."""
 
-    async def run(archive: Archive, organization_id: int) -> Deletion:
-        return await archive.deletions.get(organization_id, deletion_id)
+    async def run(deletions: Deletions, subject: Subject) -> Deletion:
+        return await deletions.get(subject.organization_id, deletion_id)
 
-    _say(_do(loaded, org, (Action.READ, deletion_id, {}), run), as_json, named(org))
+    _say(_do(loaded, org, Deed(Action.READ, _KIND, deletion_id, {}), run), as_json, named(org))
 
 
 @app.command()
@@ -102,15 +104,14 @@ def study(
     if instance and not series:
         raise InvalidInput("An instance needs its series.", remedy="Give --series, too.")
 
-    async def run(archive: Archive, organization_id: int) -> Deleted:
+    async def run(deletions: Deletions, subject: Subject) -> Deleted:
         from isocenter.features.archive.deletion.deleting import Scope
 
         scope = Scope(study_instance_uid, series, instance)
-        by = operator(organization_id).name
-        return await archive.deletions.delete(organization_id, scope, by=by, reason=reason)
+        return await deletions.delete(subject.organization_id, scope, by=subject.called, reason=reason)
 
     details: Details = {"series": series, "instance": instance, "why": reason}
-    deleted = _do(loaded, org, (Action.DELETE, study_instance_uid, details), run)
+    deleted = _do(loaded, org, Deed(Action.DELETE, _KIND, study_instance_uid, details), run)
     _say_deleted(deleted, as_json, named(org))
 
 
@@ -127,14 +128,16 @@ def patient(
 ) -> None:
     """Delete all studies of a patient."""
 
-    async def run(archive: Archive, organization_id: int) -> Deleted:
+    async def run(deletions: Deletions, subject: Subject) -> Deleted:
         from isocenter.features.archive.patients.identity import identity_asked_for
 
-        identity, by = identity_asked_for(patient_id, issuer), operator(organization_id).name
-        return await archive.deletions.delete_patient(organization_id, identity, by=by, reason=reason)
+        identity = identity_asked_for(patient_id, issuer)
+        return await deletions.delete_patient(
+            subject.organization_id, identity, by=subject.called, reason=reason
+        )
 
     details: Details = {"what": "patient", "issuer": issuer, "why": reason}
-    _say_deleted(_do(loaded, org, (Action.DELETE, patient_id, details), run), as_json, named(org))
+    _say_deleted(_do(loaded, org, Deed(Action.DELETE, _KIND, patient_id, details), run), as_json, named(org))
 
 
 @app.command()
@@ -144,15 +147,17 @@ def restore(
 ) -> None:
     """Bring back what was deleted. What was sent again meanwhile stays as it was sent."""
 
-    async def run(archive: Archive, organization_id: int) -> Restored:
-        by = operator(organization_id).name
-        return await archive.restoring.restore(organization_id, deletion_id, by=by)
+    async def run(archive: Archive, subject: Subject) -> Restored:
+        by = subject.called
+        return await archive.restoring.restore(subject.organization_id, deletion_id, by=by)
 
-    restored = _do(loaded, org, (Action.CHANGE, deletion_id, {"settled": "restored"}), run)
+    restored = do_in_archive(
+        loaded, org, Deed(Action.CHANGE, _KIND, deletion_id, {"settled": "restored"}), run
+    )
     if as_json:
         typer.echo(orjson.dumps(asdict(restored), option=orjson.OPT_INDENT_2))
         return
-    typer.echo(f"{_counted(restored.objects, 'object')} restored.")
+    typer.echo(f"{counted(restored.objects, 'object')} restored.")
     for one in restored.waiting[:_LISTED_MAX]:
         typer.echo(_obstacle(one))
     if len(restored.waiting) > _LISTED_MAX:
@@ -168,38 +173,24 @@ def purge(
 ) -> None:
     """Let go of what was deleted, for good; the sweep takes the bytes."""
 
-    async def run(archive: Archive, organization_id: int) -> Deletion:
-        return await archive.deletions.purge(organization_id, deletion_id, by=operator(organization_id).name)
+    async def run(deletions: Deletions, subject: Subject) -> Deletion:
+        return await deletions.purge(subject.organization_id, deletion_id, by=subject.called)
 
-    purged = _do(loaded, org, (Action.DELETE, deletion_id, {"settled": "purged"}), run)
+    purged = _do(loaded, org, Deed(Action.DELETE, _KIND, deletion_id, {"settled": "purged"}), run)
     if as_json:
         _say(purged, True, "")
     else:
         typer.echo(f"Deletion {deletion_id} was purged.")
 
 
-def _do(
-    loaded: LoadedSettings,
-    org: str,
-    event: tuple[Action, str, Details],
-    run: Callable[[Archive, int], Awaitable[T]],
-) -> T:
-    """What ``run`` returns for the organisation of that name; the trail hears of it."""
-    action, resource_id, details = event
+def _do(loaded: LoadedSettings, org: str, deed: Deed, run: Callable[[Deletions, Subject], Awaitable[T]]) -> T:
+    async def in_database(database: Database, subject: Subject) -> T:
+        from isocenter.features.archive.deletion.deletions import Deletions
+        from isocenter.kit.clock import SystemClock
 
-    async def opened(archive: Archive) -> T:
-        organization_id = await organization_named(archive.database, org)
-        return await witnessed(
-            archive.database,
-            operator(organization_id),
-            action,
-            "deletion",
-            resource_id,
-            details=details,
-            doing=lambda: run(archive, organization_id),
-        )
+        return await run(Deletions(database, SystemClock()), subject)
 
-    return with_archive(loaded, opened)
+    return do_in_database(loaded, org, deed, in_database)
 
 
 def _say_deleted(deleted: Deleted, as_json: bool, of: str) -> None:
@@ -207,7 +198,7 @@ def _say_deleted(deleted: Deleted, as_json: bool, of: str) -> None:
         typer.echo(orjson.dumps(asdict(deleted)))
         return
     undo = f"Undo: isocenter deletion restore {deleted.deletion}{of}" if deleted.deletion else ""
-    typer.echo(f"{_counted(deleted.instances, 'instance')} deleted. {undo}".rstrip())
+    typer.echo(f"{counted(deleted.instances, 'instance')} deleted. {undo}".rstrip())
 
 
 def _say(one: Deletion, as_json: bool, of: str) -> None:
@@ -217,49 +208,38 @@ def _say(one: Deletion, as_json: bool, of: str) -> None:
     typer.echo(f"Deletion {one.id}, {one.state}: {_what(one)}")
     typer.echo(f"  of {_whose(one)}" if one.known else "  of whom is not kept any longer")
     typer.echo(
-        f"  deleted {moment(one.deleted_at_us)} by {_plain(one.deleted_by) or 'nobody named'}"
-        f"{': ' + _plain(one.reason) if one.reason else ''}"
+        f"  deleted {moment(one.deleted_at_us)} by {plain(one.deleted_by) or 'nobody named'}"
+        f"{': ' + plain(one.reason) if one.reason else ''}"
     )
     if one.settled_at_us is not None:
-        typer.echo(f"  {one.state} {moment(one.settled_at_us)} by {_plain(one.settled_by) or 'nobody named'}")
+        typer.echo(f"  {one.state} {moment(one.settled_at_us)} by {plain(one.settled_by) or 'nobody named'}")
         return
-    waiting = f"{_counted(one.objects, 'object')}, {format_bytes(one.bytes)}"
+    waiting = f"{counted(one.objects, 'object')}, {format_bytes(one.bytes)}"
     typer.echo(f"  {waiting} can be restored until {moment(one.purge_at_us)}")
     typer.echo(f"isocenter deletion restore {one.id}{of}")
 
 
 def _line(one: Deletion) -> str:
     until = f"until {moment(one.purge_at_us)}" if one.state == "waiting" else one.state
-    waiting = f"{_counted(one.objects, 'object')}, {format_bytes(one.bytes)}"
+    waiting = f"{counted(one.objects, 'object')}, {format_bytes(one.bytes)}"
     return f"{one.id}  {moment(one.deleted_at_us)}  {until}  {waiting}  {_whose(one)}  {_what(one)}".rstrip()
 
 
 def _what(one: Deletion) -> str:
     if one.sop_instance_uid:
-        return f"instance {_plain(one.sop_instance_uid)} of study {_plain(one.study_instance_uid)}"
+        return f"instance {plain(one.sop_instance_uid)} of study {plain(one.study_instance_uid)}"
     if one.series_instance_uid:
-        return f"series {_plain(one.series_instance_uid)} of study {_plain(one.study_instance_uid)}"
-    return f"study {_plain(one.study_instance_uid)}" if one.study_instance_uid else "all studies of a patient"
+        return f"series {plain(one.series_instance_uid)} of study {plain(one.study_instance_uid)}"
+    return f"study {plain(one.study_instance_uid)}" if one.study_instance_uid else "all studies of a patient"
 
 
 def _whose(one: Deletion) -> str:
     def value(tag: str) -> str:
-        values = one.known.get(tag, {}).get("Value", [""])
-        first = values[0] if values else ""
-        return _plain(str(first.get("Alphabetic", "")) if isinstance(first, dict) else str(first))
+        return value_text(one.known.get(tag, {}))
 
     shown = (value("00100020"), value("00100010"), value("00080020"), value("00081030"))
     return " ".join(text for text in shown if text)
 
 
 def _obstacle(one: NotRestored) -> str:
-    return f"  ✗ {_plain(one.sop_instance_uid)} ({one.reason}): {_plain(one.detail, 200)}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _plain(text: str, characters_max: int = _SHOWN_CHARACTERS) -> str:
-    """A hostile object must not steer the terminal."""
-    return "".join(one if one.isprintable() else "?" for one in text[:characters_max])
+    return f"  ✗ {plain(one.sop_instance_uid)} ({one.reason}): {plain(one.detail, 200)}"

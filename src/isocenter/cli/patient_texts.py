@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isocenter.cli.opened import moment
+from isocenter.cli.texts import counted, plain, value_text
 
 if TYPE_CHECKING:
     from isocenter.features.archive.patients.conflicts import PatientConflict
     from isocenter.features.archive.patients.identity import PatientIdentity
     from isocenter.features.archive.patients.records import Merged, PatientRecord
 
-_SHOWN_CHARACTERS = 200
 _DEMOGRAPHICS = (("Name", "00100010"), ("Birth date", "00100030"), ("Sex", "00100040"))
 
 
 def record_lines(record: PatientRecord, of: str) -> Iterator[str]:
     """``of``: what a command that is shown has to say of the organisation."""
-    yield f"Patient {identity_text(record.identity)}, {record.studies} studies"
+    yield f"Patient {identity_text(record.identity)}, {counted(record.studies, 'study', 'studies')}"
     for name, tag in _DEMOGRAPHICS:
         yield f"  {name:12}{value_text(record.attributes.get(tag, {}))}".rstrip()
     if record.generated:
@@ -34,7 +34,7 @@ def record_lines(record: PatientRecord, of: str) -> Iterator[str]:
         by = plain(link.by) or "somebody"
         yield f"  Linked to {identity_text(link.other)} ({moment(link.at_us)} by {by})."
     if record.open_conflicts:
-        yield f"  {record.open_conflicts} contradictions are open: isocenter patient conflicts{of}"
+        yield f"  {counted(record.open_conflicts, 'contradiction')} open: isocenter patient conflicts{of}"
 
 
 def conflict_line(conflict: PatientConflict) -> str:
@@ -49,20 +49,6 @@ def conflict_line(conflict: PatientConflict) -> str:
 def identity_text(identity: PatientIdentity) -> str:
     issuer = f" (issuer {plain(identity.issuer)})" if identity.issuer else ""
     return plain(identity.patient_id) + issuer
-
-
-def value_text(attribute: dict[str, Any]) -> str:
-    """The values of an attribute in DICOM JSON."""
-    texts = (
-        "=".join(map(str, value.values())) if isinstance(value, dict) else str(value)
-        for value in attribute.get("Value", ())
-    )
-    return plain("\\".join(texts))
-
-
-def plain(text: str) -> str:
-    """A hostile object must not steer the terminal."""
-    return "".join(one if one.isprintable() else "?" for one in text[:_SHOWN_CHARACTERS])
 
 
 def _merged_text(merged: Merged) -> str:

@@ -9,12 +9,13 @@ import orjson
 import typer
 
 from isocenter.cli.account_commands import InOrganization, Json, command_group
+from isocenter.cli.deeds import Deed, do_in_database
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import named, organization_named, with_database
+from isocenter.cli.opened import named
 from isocenter.cli.patient_texts import conflict_line, record_lines
-from isocenter.cli.witness import Details, operator, witnessed
+from isocenter.cli.witness import Details
 from isocenter.kit.errors import InvalidInput
-from isocenter.platform.security import Action
+from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def show(
     """Show one patient: demographics, merges, links, open contradictions."""
     patient = _identity(patient_id, issuer)
 
-    async def run(patients: Patients, organization_id: int) -> PatientRecord:
-        return await patients.records.get(organization_id, patient)
+    async def run(patients: Patients, subject: Subject) -> PatientRecord:
+        return await patients.records.get(subject.organization_id, patient)
 
-    record = _do(loaded, org, (Action.READ, patient_id, {"issuer": issuer}), run)
+    record = _do(loaded, org, Deed(Action.READ, "patient", patient_id, {"issuer": issuer}), run)
     if as_json:
         typer.echo(orjson.dumps(record, option=orjson.OPT_INDENT_2))
     else:
@@ -77,11 +78,13 @@ def merge(
     """From now on the first patient is the second one: its studies, and whatever will be sent of it."""
     gone, left = _identity(source, issuer), _identity(target, other_issuer)
 
-    async def run(patients: Patients, organization_id: int) -> Moved:
-        by = operator(organization_id).name
-        return await patients.merges.merge(organization_id, gone, left, by=by, reason=reason)
+    async def run(patients: Patients, subject: Subject) -> Moved:
+        by = subject.called
+        return await patients.merges.merge(subject.organization_id, gone, left, by=by, reason=reason)
 
-    moved = _do(loaded, org, (Action.CHANGE, source, _details("merge", gone, left, reason)), run)
+    moved = _do(
+        loaded, org, Deed(Action.CHANGE, "patient", source, _details("merge", gone, left, reason)), run
+    )
     _say_moved(moved, as_json, f"Undo: isocenter patient unmerge {source}{_of(issuer)}{named(org)}")
 
 
@@ -97,10 +100,10 @@ def unmerge(
     """Undo a merge, or a change of ID: name who was merged, or the old ID."""
     patient = _identity(patient_id, issuer)
 
-    async def run(patients: Patients, organization_id: int) -> Moved:
-        return await patients.merges.unmerge(organization_id, patient)
+    async def run(patients: Patients, subject: Subject) -> Moved:
+        return await patients.merges.unmerge(subject.organization_id, patient)
 
-    moved = _do(loaded, org, (Action.CHANGE, patient_id, _details("unmerge", patient)), run)
+    moved = _do(loaded, org, Deed(Action.CHANGE, "patient", patient_id, _details("unmerge", patient)), run)
     _say_moved(moved, as_json, "")
 
 
@@ -120,11 +123,16 @@ def change_id(
     """Give a patient another ID; the old one goes on finding it."""
     patient, to = _identity(patient_id, issuer), _identity(new_id, new_issuer)
 
-    async def run(patients: Patients, organization_id: int) -> Moved:
-        by = operator(organization_id).name
-        return await patients.merges.change_id(organization_id, patient, to, by=by, reason=reason)
+    async def run(patients: Patients, subject: Subject) -> Moved:
+        by = subject.called
+        return await patients.merges.change_id(subject.organization_id, patient, to, by=by, reason=reason)
 
-    moved = _do(loaded, org, (Action.CHANGE, patient_id, _details("change-id", patient, to, reason)), run)
+    moved = _do(
+        loaded,
+        org,
+        Deed(Action.CHANGE, "patient", patient_id, _details("change-id", patient, to, reason)),
+        run,
+    )
     _say_moved(moved, as_json, f"Undo: isocenter patient unmerge {patient_id}{_of(issuer)}{named(org)}")
 
 
@@ -180,12 +188,12 @@ def correct(
     patient = _identity(patient_id, issuer)
     given = {"name": name, "birth_date": birth_date, "sex": sex}
 
-    async def run(patients: Patients, organization_id: int) -> None:
-        by = operator(organization_id).name
-        await patients.conflicts.correct(organization_id, patient, **given, by=by, note=note)
+    async def run(patients: Patients, subject: Subject) -> None:
+        by = subject.called
+        await patients.conflicts.correct(subject.organization_id, patient, **given, by=by, note=note)
 
     told = {**_details("correct", patient, None, note), **{key: text for key, text in given.items() if text}}
-    _do(loaded, org, (Action.CHANGE, patient_id, told), run)
+    _do(loaded, org, Deed(Action.CHANGE, "patient", patient_id, told), run)
     done = sorted(key for key, text in given.items() if text)
     typer.echo(orjson.dumps({"corrected": done}) if as_json else f"Corrected: {', '.join(done)}.")
 
@@ -206,11 +214,11 @@ def conflicts(
     """List what objects of one patient disagree about, in the order it was seen."""
     chosen: State = _one_of(state, _STATES)  # type: ignore[assignment]
 
-    async def run(patients: Patients, organization_id: int) -> list[PatientConflict]:
-        return await patients.conflicts.list(organization_id, state=chosen, after=after, limit=limit)
+    async def run(patients: Patients, subject: Subject) -> list[PatientConflict]:
+        return await patients.conflicts.list(subject.organization_id, state=chosen, after=after, limit=limit)
 
     told: Details = {"state": state, "limit": limit}
-    found = _do(loaded, org, (Action.READ, "", told), run, kind="patient-conflict")
+    found = _do(loaded, org, Deed(Action.READ, "patient-conflict", "", told), run)
     if as_json:
         typer.echo(orjson.dumps({"conflicts": found}, option=orjson.OPT_INDENT_2))
         return
@@ -242,13 +250,13 @@ def settle(
     """Say which of two values is the patient's. The other one asks nobody again."""
     chosen: Decision = _one_of(decision, _DECISIONS)  # type: ignore[assignment]
 
-    async def run(patients: Patients, organization_id: int) -> PatientConflict:
-        by = operator(organization_id).name
-        await patients.conflicts.settle(organization_id, conflict_id, chosen, by=by, note=note)
-        return await patients.conflicts.get(organization_id, conflict_id)
+    async def run(patients: Patients, subject: Subject) -> PatientConflict:
+        by = subject.called
+        await patients.conflicts.settle(subject.organization_id, conflict_id, chosen, by=by, note=note)
+        return await patients.conflicts.get(subject.organization_id, conflict_id)
 
     told: Details = {"settled": decision, "why": note}
-    settled = _do(loaded, org, (Action.CHANGE, conflict_id, told), run, kind="patient-conflict")
+    settled = _do(loaded, org, Deed(Action.CHANGE, "patient-conflict", conflict_id, told), run)
     if as_json:
         typer.echo(orjson.dumps(settled, option=orjson.OPT_INDENT_2))
     else:
@@ -266,44 +274,25 @@ def _link_or_unlink(
 ) -> None:
     patient, other = _identity(*first), _identity(*second)
 
-    async def run(patients: Patients, organization_id: int) -> None:
+    async def run(patients: Patients, subject: Subject) -> None:
         if doing == "link":
-            by = operator(organization_id).name
-            await patients.records.link(organization_id, patient, other, by=by)
+            by = subject.called
+            await patients.records.link(subject.organization_id, patient, other, by=by)
         else:
-            await patients.records.unlink(organization_id, patient, other)
+            await patients.records.unlink(subject.organization_id, patient, other)
 
-    _do(loaded, org, (Action.CHANGE, patient.patient_id, _details(doing, patient, other)), run)
+    _do(loaded, org, Deed(Action.CHANGE, "patient", patient.patient_id, _details(doing, patient, other)), run)
     typer.echo(orjson.dumps({"linked": doing == "link"}) if as_json else f"{doing.capitalize()}ed.")
 
 
-def _do(
-    loaded: LoadedSettings,
-    org: str,
-    told: tuple[Action, str, Details],
-    run: Callable[[Patients, int], Awaitable[T]],
-    *,
-    kind: str = "patient",
-) -> T:
-    """What ``run`` returns for the patients of that organisation. ``told``: action, whom and details."""
-    action, resource_id, details = told
-
-    async def opened(database: Database) -> T:
+def _do(loaded: LoadedSettings, org: str, deed: Deed, run: Callable[[Patients, Subject], Awaitable[T]]) -> T:
+    async def in_database(database: Database, subject: Subject) -> T:
         from isocenter.features.archive.patients.services import patients_of
         from isocenter.kit.clock import SystemClock
 
-        organization_id = await organization_named(database, org)
-        return await witnessed(
-            database,
-            operator(organization_id),
-            action,
-            kind,
-            resource_id,
-            details=details,
-            doing=lambda: run(patients_of(database, SystemClock()), organization_id),
-        )
+        return await run(patients_of(database, SystemClock()), subject)
 
-    return with_database(loaded, opened)
+    return do_in_database(loaded, org, deed, in_database)
 
 
 def _identity(patient_id: str, issuer: str) -> PatientIdentity:

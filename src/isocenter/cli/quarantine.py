@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
 from isocenter.cli.account_commands import InOrganization
+from isocenter.cli.deeds import Deed, do_in_archive
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import moment, named, organization_named, with_archive
-from isocenter.cli.witness import Details, operator, witnessed
+from isocenter.cli.opened import moment, named
+from isocenter.cli.texts import plain, value_text
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
-from isocenter.platform.security import Action
+from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app import Archive
     from isocenter.features.archive.entry import Outcome
     from isocenter.features.archive.quarantine import Quarantined, State
-
-T = TypeVar("T")
 
 app = typer.Typer(
     help="Look at refused objects; correct and accept, export or discard them.",
@@ -37,7 +35,7 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EntryId = Annotated[str, typer.Argument(help="The entry's id, as the list shows it.")]
-_SHOWN_CHARACTERS = 200
+_KIND = "quarantine"
 _STATES = ("waiting", "accepted", "discarded")
 
 
@@ -57,19 +55,13 @@ def list_(
     """List the objects in quarantine, oldest first, each with its first problem."""
     chosen = _state(state)
 
-    async def run(archive: Archive, organization_id: int) -> tuple[list[Quarantined], int]:
-        quarantine = archive.quarantine
-        entries = await _witnessed(
-            archive,
-            organization_id,
-            Action.READ,
-            "",
-            details={"state": chosen, "limit": limit},
-            doing=lambda: quarantine.list(organization_id, state=chosen, after=after, limit=limit),
-        )
-        return entries, await quarantine.count(organization_id)
+    async def run(archive: Archive, subject: Subject) -> tuple[list[Quarantined], int]:
+        quarantine, ours = archive.quarantine, subject.organization_id
+        entries = await quarantine.list(ours, state=chosen, after=after, limit=limit)
+        return entries, await quarantine.count(ours)
 
-    entries, waiting = _with_quarantine(loaded, org, run)
+    told = {"state": chosen, "limit": limit}
+    entries, waiting = do_in_archive(loaded, org, Deed(Action.READ, _KIND, "", told), run)
     if as_json:
         typer.echo(orjson.dumps({"waiting": waiting, "entries": entries}, option=orjson.OPT_INDENT_2))
         return
@@ -87,17 +79,10 @@ def list_(
 def show(loaded: LoadedSettings, entry_id: EntryId, org: InOrganization = "", as_json: Json = False) -> None:
     """Show one entry: its problems, what can be done about each, and what could be read of it."""
 
-    async def run(archive: Archive, organization_id: int) -> Quarantined:
-        return await _witnessed(
-            archive,
-            organization_id,
-            Action.READ,
-            entry_id,
-            details={},
-            doing=lambda: archive.quarantine.get(organization_id, entry_id),
-        )
+    async def run(archive: Archive, subject: Subject) -> Quarantined:
+        return await archive.quarantine.get(subject.organization_id, entry_id)
 
-    entry = _with_quarantine(loaded, org, run)
+    entry = do_in_archive(loaded, org, Deed(Action.READ, _KIND, entry_id), run)
     if as_json:
         typer.echo(orjson.dumps(entry, option=orjson.OPT_INDENT_2))
     else:
@@ -119,17 +104,11 @@ def accept(
     """File the object after all, corrected where --set says so: --set Modality=CT --set PatientID=4711."""
     wanted = _corrections(corrections or [])
 
-    async def run(archive: Archive, organization_id: int) -> Outcome:
-        return await _witnessed(
-            archive,
-            organization_id,
-            Action.CHANGE,
-            entry_id,
-            details={"settled": "accepted", **wanted},
-            doing=lambda: archive.quarantine.accept(organization_id, entry_id, wanted),
-        )
+    async def run(archive: Archive, subject: Subject) -> Outcome:
+        return await archive.quarantine.accept(subject.organization_id, entry_id, wanted)
 
-    outcome = _with_quarantine(loaded, org, run)
+    told = {"settled": "accepted", **wanted}
+    outcome = do_in_archive(loaded, org, Deed(Action.CHANGE, _KIND, entry_id, told), run)
     if as_json:
         typer.echo(orjson.dumps(asdict(outcome), option=orjson.OPT_INDENT_2))
     else:
@@ -147,17 +126,11 @@ def discard(
 ) -> None:
     """Let go of the object; the sweep removes its bytes after the grace period."""
 
-    async def run(archive: Archive, organization_id: int) -> None:
-        await _witnessed(
-            archive,
-            organization_id,
-            Action.CHANGE,
-            entry_id,
-            details={"settled": "discarded", "why": reason},
-            doing=lambda: archive.quarantine.discard(organization_id, entry_id, reason),
-        )
+    async def run(archive: Archive, subject: Subject) -> None:
+        await archive.quarantine.discard(subject.organization_id, entry_id, reason)
 
-    _with_quarantine(loaded, org, run)
+    told = {"settled": "discarded", "why": reason}
+    do_in_archive(loaded, org, Deed(Action.CHANGE, _KIND, entry_id, told), run)
     if as_json:
         typer.echo(orjson.dumps({"id": entry_id, "state": "discarded"}))
     else:
@@ -175,15 +148,8 @@ def export(
 ) -> None:
     """Write the object as it was received to a file, which must not exist yet."""
 
-    async def run(archive: Archive, organization_id: int) -> int:
-        pieces = await _witnessed(
-            archive,
-            organization_id,
-            Action.EXPORT,
-            entry_id,
-            details={"file": str(target)},
-            doing=lambda: archive.quarantine.content(organization_id, entry_id),
-        )
+    async def run(archive: Archive, subject: Subject) -> int:
+        pieces = await archive.quarantine.content(subject.organization_id, entry_id)
         written = 0
         # A file for its owner alone: it holds a patient's data.
         descriptor = (
@@ -197,7 +163,8 @@ def export(
         return written
 
     try:
-        written = _with_quarantine(loaded, org, run)
+        deed = Deed(Action.EXPORT, _KIND, entry_id, {"file": str(target)})
+        written = do_in_archive(loaded, org, deed, run)
     except OSError as error:
         raise InvalidInput(
             f"{target} cannot be written ({error.strerror}).", remedy="Choose another file."
@@ -205,35 +172,6 @@ def export(
     if str(target) != "-":
         told = {"id": entry_id, "file": str(target), "bytes": written}
         typer.echo(orjson.dumps(told) if as_json else f"{format_bytes(written)} written to {target}.")
-
-
-def _with_quarantine(loaded: LoadedSettings, org: str, run: Callable[[Archive, int], Awaitable[T]]) -> T:
-    """What ``run`` returns for the open archive and the organisation of that name."""
-
-    async def opened(archive: Archive) -> T:
-        return await run(archive, await organization_named(archive.database, org))
-
-    return with_archive(loaded, opened)
-
-
-async def _witnessed(
-    archive: Archive,
-    organization_id: int,
-    action: Action,
-    entry_id: str,
-    *,
-    details: Details,
-    doing: Callable[[], Awaitable[T]],
-) -> T:
-    return await witnessed(
-        archive.database,
-        operator(organization_id),
-        action,
-        "quarantine",
-        entry_id,
-        details=details,
-        doing=doing,
-    )
 
 
 def _state(text: str) -> State:
@@ -257,20 +195,20 @@ def _corrections(pairs: list[str]) -> dict[str, str]:
 def _line(entry: Quarantined) -> str:
     first = entry.problems[0]["detail"] if entry.problems else ""
     more = f" (+{len(entry.problems) - 1} more)" if len(entry.problems) > 1 else ""
-    sender = f"{entry.door} {entry.peer}".strip()
-    return f"{entry.id}  {moment(entry.received_at_us)}  {sender:24}  {first}{more}"
+    sender = plain(f"{entry.door} {entry.peer}".strip())
+    return f"{entry.id}  {moment(entry.received_at_us)}  {sender:24}  {plain(first)}{more}"
 
 
 def _told(entry: Quarantined, of: str) -> list[str]:
     times = f", sent {entry.times_seen} times" if entry.times_seen > 1 else ""
     lines = [
         f"Entry {entry.id}, {entry.state}: {format_bytes(entry.size)}, received "
-        f"{moment(entry.received_at_us)} by {entry.door} from {entry.peer or 'nobody named'}{times}",
+        f"{moment(entry.received_at_us)} by {entry.door} from {plain(entry.peer) or 'nobody named'}{times}",
         "",
         "Problems:",
     ]
     for problem in entry.problems:
-        lines += [f"  ✗ {problem['detail']}", f"    → {problem['remedy']}"]
+        lines += [f"  ✗ {plain(problem['detail'], 1000)}", f"    → {plain(problem['remedy'], 1000)}"]
     if entry.known:
         lines += ["", "What could be read:"]
         lines += [f"  {_attribute(tag, attribute)}" for tag, attribute in sorted(entry.known.items())]
@@ -289,10 +227,4 @@ def _told(entry: Quarantined, of: str) -> list[str]:
 def _attribute(tag: str, attribute: dict[str, Any]) -> str:
     from isocenter.dicom.dictionary import keyword_of
 
-    values = attribute.get("Value", [])
-    shown = "\\".join(value if isinstance(value, str) else orjson.dumps(value).decode() for value in values)
-    if attribute.get("vr") == "PN" and values and isinstance(values[0], dict):
-        shown = "\\".join("=".join(map(str, value.values())) for value in values if value)
-    # A hostile object must not steer the terminal.
-    plain = "".join(character if character.isprintable() else "?" for character in shown[:_SHOWN_CHARACTERS])
-    return f"({tag[:4]},{tag[4:]}) {keyword_of(int(tag, 16)):30} {plain}".rstrip()
+    return f"({tag[:4]},{tag[4:]}) {keyword_of(int(tag, 16)):30} {value_text(attribute)}".rstrip()

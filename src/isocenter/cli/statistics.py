@@ -10,11 +10,10 @@ import orjson
 import typer
 
 from isocenter.cli.account_commands import InOrganization, Json
+from isocenter.cli.deeds import Deed, do_in_database
 from isocenter.cli.flags import with_settings
-from isocenter.cli.opened import organization_named, with_database
-from isocenter.cli.witness import operator, witnessed
 from isocenter.kit.sizes import format_bytes
-from isocenter.platform.security import Action
+from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
@@ -34,17 +33,10 @@ def statistics(loaded: LoadedSettings, org: InOrganization = "", as_json: Json =
     from isocenter.features.archive.statistics import count_all
     from isocenter.kit.clock import SystemClock
 
-    async def run(database: Database) -> Statistics:
-        organization_id = await organization_named(database, org)
-        return await witnessed(
-            database,
-            operator(organization_id),
-            Action.READ,
-            "statistics",
-            doing=lambda: count_all(database, SystemClock(), organization_id),
-        )
+    async def run(database: Database, subject: Subject) -> Statistics:
+        return await count_all(database, SystemClock(), subject.organization_id)
 
-    found = with_database(loaded, run)
+    found = do_in_database(loaded, org, Deed(Action.READ, "statistics"), run)
     if as_json:
         typer.echo(orjson.dumps(asdict(found)))
     else:
