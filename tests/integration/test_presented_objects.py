@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from isocenter.features.archive.presented import PresentingStore, find_instances
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.storage.interface import ObjectStore
-from services.archive import ORGANIZATION, Image, TestArchive, element, fresh_url, opened
+from services.archive import CT, ORGANIZATION, Image, TestArchive, element, fresh_url, opened, part10
 from services.dicom_files import pydicom_files
 from services.sequences import items
 
@@ -33,6 +34,7 @@ SURVIVOR = Image(
     sex="M",
     more=((0x00080005, "CS", "ISO_IR 100"),),
 )
+UTF_8 = ((0x00080005, "CS", "ISO_IR 192"),)
 WHO = PatientIdentity("SURVIVOR", "HOSPITAL")
 FILES = {path.name: path for path in pydicom_files()}
 KINDS = (
@@ -41,6 +43,7 @@ KINDS = (
     *("rtplan.dcm", "rtdose.dcm", "SC_rgb_rle_2frame.dcm", "waveform_ecg.dcm", "reportsi.dcm"),
     *("chrH31.dcm", "chrH32.dcm", "chrKoreanMulti.dcm", "chrX1.dcm", "chrGerm.dcm", "chrSQEncoding.dcm"),
 )
+DEFLATED = "1.2.840.10008.1.2.1.99"
 HAS = [kind for kind in KINDS if kind in FILES]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # what the files are like
@@ -159,6 +162,47 @@ async def test_ranges_are_those_of_the_whole(archive: TestArchive, store: Presen
         assert b"".join(pieces) == whole[start:] and all(len(piece) <= 100 for piece in pieces)
 
 
+MODEL = bytes(range(256)) * (3 << 12)
+LARGE = Image(
+    sop_class="1.2.840.10008.5.1.4.1.1.104.3",
+    modality="M3D",
+    more=(
+        (0x00080005, "CS", "ISO_IR 100"),
+        (0x00104000, "LT", "of whom it was"),
+        (0x0040A160, "UT", "J\xe9r\xf4me ".encode("latin-1") * 200_000),
+        (0x00420011, "OB", MODEL),
+        (0x00420012, "LO", "model/stl"),
+        (0x7FE00010, "OW", None),
+    ),  # type: ignore[arg-type]
+)
+"""Larger than what is read whole, without Pixel Data."""
+
+
+async def test_what_is_large_stays_where_it_is(archive: TestArchive, store: PresentingStore) -> None:
+    """But for texts, which change with the character set."""
+    await archive.send(LARGE, SURVIVOR.but(name="\u5c71\u7530^\u592a\u90ce".encode(), more=UTF_8))
+    merges = PatientMerges(archive.database, archive.clock)
+    await merges.merge(ORGANIZATION, PatientIdentity("P1"), WHO)
+    instance = await leaving(archive, store, LARGE.study)
+    whole = await store.get(instance.object_key)
+    after = read(whole)
+    assert (after.PatientID, str(after.PatientName)) == ("SURVIVOR", "\u5c71\u7530^\u592a\u90ce")
+    assert (after.SpecificCharacterSet, after.EncapsulatedDocument) == ("ISO_IR 192", MODEL)
+    assert after.TextValue == ("J\xe9r\xf4me " * 200_000).rstrip()
+    assert len(whole) == instance.size
+    at, end = whole.index(MODEL), len(whole)
+    for start, length in ((0, 300), (at - 9, 20), (at + 5, 9000), (at + len(MODEL) - 3, 9), (end, 1)):
+        assert await store.read_range(instance.object_key, start, length) == whole[start : start + length]
+
+
+async def test_what_is_large_and_damaged_is_refused(archive: TestArchive, store: PresentingStore) -> None:
+    await archive.send(LARGE)
+    await archive.damage(LARGE)
+    await merge(archive, "P1")
+    with pytest.raises(Conflict):
+        await leaving(archive, store, LARGE.study)
+
+
 async def test_nothing_of_the_other_patient_stays(archive: TestArchive, store: PresentingStore) -> None:
     """Whom it was merged from told more than the survivor does."""
     image = Image(
@@ -211,10 +255,11 @@ async def test_a_header_that_cannot_be_rewritten_gives_an_error_and_never_the_wr
     archive: TestArchive, store: PresentingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = Image(sop_class="1.2.840.10008.5.1.4.1.1.88.11", modality="SR")
-    await archive.send(report.but(pixels=b""))
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = compressor.compress(report.data_set) + compressor.flush()
+    await archive.send(part10(deflated + b"\0" * (len(deflated) % 2), report.sop, CT, DEFLATED))
     await merge(archive, "P1")
-    monkeypatch.setattr("isocenter.features.archive.presented._WITHOUT_PIXELS_BYTES_MAX", 10)
-    await archive.execute("UPDATE instance SET pixel_offset = NULL")
+    monkeypatch.setattr("isocenter.features.archive.presented._COPIED_BYTES_MAX", 10)
     with pytest.raises(Conflict):
         await leaving(archive, store, report.study)
     stored = await find_stored(archive.database, ORGANIZATION, report.study)
@@ -226,7 +271,7 @@ async def test_a_header_that_cannot_be_rewritten_gives_an_error_and_never_the_wr
     def cannot(*_: object, **__: object) -> None:
         raise InvalidInput("broken")
 
-    monkeypatch.setattr("isocenter.features.archive.presented.read_dataset", cannot)
+    monkeypatch.setattr("isocenter.features.archive.presented.reconciled", cannot)
     with pytest.raises(Conflict):
         await store.get(instance.object_key)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 
+from isocenter.dicom.charsets import CHARSET_DEPENDENT
 from isocenter.dicom.dataset import (
     encoding_of,
     inflated,
@@ -13,6 +14,7 @@ from isocenter.dicom.dataset import (
     write_header,
 )
 from isocenter.dicom.element import BulkRange, Element
+from isocenter.dicom.encoding import Buffer
 from isocenter.dicom.scan_limits import ScanError
 from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.features.archive.object_elements import with_whole
@@ -23,12 +25,17 @@ from isocenter.platform.storage.interface import ObjectStore
 
 _LARGE_BYTES = 1 << 20
 
-Pieces = Sequence[bytes | BulkRange]
+Pieces = list[bytes | BulkRange]
+"""Bytes, and ranges of the data set that was read."""
 
 
 async def rewritten(store: ObjectStore, instance: StoredInstance, target: str) -> AsyncIterator[bytes]:
     """The data set of an object without pixels, in transfer syntax ``target`` before any deflating."""
-    pieces = await with_whole(store, instance, lambda data: _pieces(data, instance, undeflated(target)))
+    source = instance.transfer_syntax_uid
+    try:
+        pieces = await with_whole(store, instance, lambda data: pieces_of(data, source, undeflated(target)))
+    except ScanError as error:
+        raise PixelDataUnsupported("it cannot be read element by element") from error
     for piece in pieces:
         if isinstance(piece, bytes):
             yield piece
@@ -37,18 +44,30 @@ async def rewritten(store: ObjectStore, instance: StoredInstance, target: str) -
             yield part
 
 
-def _pieces(data: bytes | memoryview, instance: StoredInstance, target: str) -> Pieces:
-    source = instance.transfer_syntax_uid
-    copied = is_deflated(source) or encoding_of(source).big_endian or encoding_of(target).big_endian
-    try:
-        if is_deflated(source):
-            data, source = inflated(data), EXPLICIT_VR_LITTLE_ENDIAN
-        elements = read_dataset(data, source, bulk_threshold_bytes=None if copied else _LARGE_BYTES)
-    except ScanError as error:
-        raise PixelDataUnsupported("it cannot be read element by element") from error
-    pieces: list[bytes | BulkRange] = []
+def pieces_of(
+    data: Buffer,
+    source: str,
+    target: str,
+    *,
+    before_pixel_data: bool = False,
+    change: Callable[[list[Element]], Iterable[Element]] = list,
+) -> Pieces:
+    """A data set of one transfer syntax in another one, which is not deflated; ``change`` gives other
+    elements than it was read with. ``before_pixel_data``: as much of it. Raises ScanError."""
+    if is_deflated(source):
+        data, source = inflated(data), EXPLICIT_VR_LITTLE_ENDIAN
+        copied = True
+    else:
+        copied = encoding_of(source).big_endian or encoding_of(target).big_endian
+    elements = read_dataset(
+        data,
+        source,
+        bulk_threshold_bytes=None if copied else _LARGE_BYTES,
+        stop_before_pixel_data=before_pixel_data,
+    )
+    pieces: Pieces = []
     small: list[Element] = []
-    for element in sorted(elements, key=lambda one: one.tag):
+    for element in sorted(change(_with_texts(elements, data)), key=lambda one: one.tag):
         if isinstance(element.value, BulkRange) and not element.value.encapsulated:
             pieces.append(write_dataset(small, target, source=data))
             small = []
@@ -59,3 +78,16 @@ def _pieces(data: bytes | memoryview, instance: StoredInstance, target: str) -> 
             small.append(element)
     pieces.append(write_dataset(small, target, source=data))
     return [piece for piece in pieces if piece != b""]
+
+
+def _with_texts(elements: Iterable[Element], data: Buffer) -> list[Element]:
+    """Texts in hand, however long: who changes the character set has to write them anew."""
+    found = []
+    for element in elements:
+        value = element.value
+        if isinstance(value, list):
+            value = [_with_texts(item, data) for item in value]
+        elif isinstance(value, BulkRange) and element.vr in CHARSET_DEPENDENT:
+            value = bytes(data[value.offset : value.offset + value.length])
+        found.append(Element(element.tag, element.vr, value))
+    return found

@@ -15,7 +15,11 @@ from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
-from isocenter.dicom.dataset import encoding_of, read_dataset, write_dataset
+from isocenter.dicom.dataset import encoding_of, is_deflated, read_dataset, write_dataset
+from isocenter.dicom.element import BulkRange
+from isocenter.dicom.encoding import Buffer
+from isocenter.features.archive.data_set_pieces import Pieces, pieces_of
+from isocenter.features.archive.object_elements import with_whole
 from isocenter.features.archive.patients.reconciling import PatientInstead, reconciled
 from isocenter.features.archive.retrieve import StoredInstance, find_stored, read_bytes
 from isocenter.kit.errors import Conflict, InternalError, IsocenterError
@@ -31,8 +35,8 @@ EDITION = "1"
 _AT_ONCE = 8
 _INLINE_BYTES_MAX = 64 << 10
 """Of a header; more is rewritten in a thread."""
-_WITHOUT_PIXELS_BYTES_MAX = 64 << 20
-"""An object without Pixel Data is rewritten as a whole, in memory."""
+_COPIED_BYTES_MAX = 64 << 20
+"""Of an object without Pixel Data whose large values cannot stay where they are."""
 _KEPT_BYTES_MAX = 32 << 20
 _PIXEL_HEADER_BYTES = {True: 8, False: 12}  # implicit and explicit VR (PS3.5 §7.1)
 
@@ -46,11 +50,16 @@ class PresentedKey(str):
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
-    """``content`` stands in for the first ``replaced`` bytes of the stored object."""
+class _Made:
+    """``pieces``: bytes, and ranges of the stored object. ``longer``: than that, in bytes."""
 
-    content: bytes
-    replaced: int
+    pieces: Pieces
+    size: int
+    longer: int
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(len(piece) for piece in self.pieces if isinstance(piece, bytes))
 
 
 class PresentingStore:
@@ -58,7 +67,7 @@ class PresentingStore:
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
-        self._heads: OrderedDict[str, _Head] = OrderedDict()
+        self._made: OrderedDict[str, _Made] = OrderedDict()
         self._kept_bytes = 0
 
     async def present(self, instance: StoredInstance) -> StoredInstance:
@@ -66,18 +75,17 @@ class PresentingStore:
         out with the wrong patient."""
         key = _key_of(instance)
         try:
-            head = await self._head(key)
+            made = await self._make(key)
         except Conflict as refusal:
             key.refusal = refusal
             return replace(instance, object_key=key)
         except IsocenterError:
             return replace(instance, object_key=key)
-        longer = len(head.content) - head.replaced
         return replace(
             instance,
             object_key=key,
-            size=instance.size + longer,
-            pixel_offset=None if instance.pixel_offset is None else instance.pixel_offset + longer,
+            size=made.size,
+            pixel_offset=None if instance.pixel_offset is None else instance.pixel_offset + made.longer,
         )
 
     async def get(self, key: str) -> bytes:
@@ -94,53 +102,69 @@ class PresentingStore:
         self, key: str, start: int = 0, length: int | None = None, chunk_bytes: int = 1 << 20
     ) -> AsyncIterator[bytes]:
         if not isinstance(key, PresentedKey):
-            async for piece in self.inner.stream(key, start, length, chunk_bytes):
-                yield piece
+            async for content in self.inner.stream(key, start, length, chunk_bytes):
+                yield content
             return
-        head = await self._head(key)
-        if start < len(head.content):
-            beginning = head.content[start : None if length is None else start + length]
-            for at in range(0, len(beginning), chunk_bytes):
-                yield beginning[at : at + chunk_bytes]
-            start += len(beginning)
-            length = None if length is None else length - len(beginning)
-        behind = head.replaced + start - len(head.content)
-        if length == 0 or behind >= key.stored.size:
-            return
-        async for piece in self.inner.stream(key.stored.object_key, behind, length, chunk_bytes):
-            yield piece
+        made = await self._make(key)
+        stop = made.size if length is None else min(start + length, made.size)
+        at = 0
+        for piece in made.pieces:
+            size = len(piece) if isinstance(piece, bytes) else piece.length
+            first, last = max(start - at, 0), min(stop - at, size)
+            at += size
+            if first >= last:
+                continue
+            if isinstance(piece, bytes):
+                for part in range(first, last, chunk_bytes):
+                    yield piece[part : min(part + chunk_bytes, last)]
+                continue
+            where, count = piece.offset + first, last - first
+            async for content in self.inner.stream(key.stored.object_key, where, count, chunk_bytes):
+                yield content
 
-    async def _head(self, key: PresentedKey) -> _Head:
+    async def _make(self, key: PresentedKey) -> _Made:
         """Raises what reading raises; Conflict where it cannot be rewritten."""
-        known = self._heads.get(key)
+        known = self._made.get(key)
         if known is not None:
-            self._heads.move_to_end(key)
+            self._made.move_to_end(key)
             return known
         stored = key.stored
-        if stored.pixel_offset is None and stored.size > _WITHOUT_PIXELS_BYTES_MAX:
+        if stored.pixel_offset is None:
+            made = await self._without_pixels(stored)
+        else:
+            made = await self._with_pixels(stored, stored.pixel_offset)
+        self._keep(key, made)
+        return made
+
+    async def _with_pixels(self, stored: StoredInstance, pixel_offset: int) -> _Made:
+        data = await read_bytes(self.inner, stored, 0, pixel_offset)
+        if len(data) > _INLINE_BYTES_MAX:
+            pieces = await asyncio.to_thread(_beginning, data, stored)
+        else:
+            pieces = _beginning(data, stored)
+        return _made(stored, [*pieces, BulkRange(pixel_offset, stored.size - pixel_offset)])
+
+    async def _without_pixels(self, stored: StoredInstance) -> _Made:
+        file_header = await read_bytes(self.inner, stored, 0, stored.header_size)
+        encoding = encoding_of(stored.transfer_syntax_uid)
+        copied = is_deflated(stored.transfer_syntax_uid) or encoding.big_endian
+        if copied and stored.size > _COPIED_BYTES_MAX:
             raise Conflict(
                 f"SOP instance {stored.sop_instance_uid} is too large to be given the patient it has now.",
                 code="patient-not-replaced",
                 remedy="Undo the merge or the correction to get it as it was received.",
             )
-        replaced = stored.size if stored.pixel_offset is None else stored.pixel_offset
-        data = await read_bytes(self.inner, stored, 0, replaced)
-        if len(data) > _INLINE_BYTES_MAX:
-            content = await asyncio.to_thread(_rewritten, data, stored)
-        else:
-            content = _rewritten(data, stored)
-        head = _Head(content, replaced)
-        self._keep(key, head)
-        return head
+        pieces = await with_whole(self.inner, stored, lambda data: _data_set(data, stored))
+        return _made(stored, [file_header, *pieces])
 
-    def _keep(self, key: PresentedKey, head: _Head) -> None:
-        if key in self._heads or len(head.content) > _KEPT_BYTES_MAX // 4:
+    def _keep(self, key: PresentedKey, made: _Made) -> None:
+        if key in self._made or made.kept_bytes > _KEPT_BYTES_MAX // 4:
             return
-        self._heads[key] = head
-        self._kept_bytes += len(head.content)
+        self._made[key] = made
+        self._kept_bytes += made.kept_bytes
         while self._kept_bytes > _KEPT_BYTES_MAX:
-            _, oldest = self._heads.popitem(last=False)
-            self._kept_bytes -= len(oldest.content)
+            _, oldest = self._made.popitem(last=False)
+            self._kept_bytes -= oldest.kept_bytes
 
     # --- as the other store does it --------------------------------------------------------------------
 
@@ -209,14 +233,20 @@ def _key_of(instance: StoredInstance) -> PresentedKey:
     return key
 
 
-def _rewritten(data: bytes, stored: StoredInstance) -> bytes:
-    """The object's beginning: file header, data set, and Pixel Data's own header where it has such.
+def _made(stored: StoredInstance, pieces: Pieces) -> _Made:
+    size = sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces)
+    return _Made(pieces, size, size - stored.size)
 
-    Raises Conflict.
-    """
-    file_header, data_set = data[: stored.header_size], data[stored.header_size :]
+
+def _beginning(data: bytes, stored: StoredInstance) -> Pieces:
+    """File header and data set, with Pixel Data's own header. Raises Conflict."""
+    return [data[: stored.header_size], *_data_set(data[stored.header_size :], stored)]
+
+
+def _data_set(data: Buffer, stored: StoredInstance) -> Pieces:
+    """All of the data set, or what stands before the pixels. Raises Conflict."""
     try:
-        return file_header + _rewritten_data_set(data_set, stored)
+        return _rewritten(data, stored)
     except (
         Exception
     ) as error:  # whatever a damaged header makes of our code, the others of its study must leave
@@ -225,23 +255,34 @@ def _rewritten(data: bytes, stored: StoredInstance) -> bytes:
             instance=stored.sop_instance_uid,
             reason=type(error).__name__,  # its text may quote the header
         )
-        raise _unreadable(stored) from error
+        raise _unreadable(stored) from error.with_traceback(None)  # its frames point into a mapped file
 
 
-def _rewritten_data_set(data_set: bytes, stored: StoredInstance) -> bytes:
+def _rewritten(data: Buffer, stored: StoredInstance) -> Pieces:
     syntax = stored.transfer_syntax_uid
-    with_pixels = stored.pixel_offset is not None
-    elements = read_dataset(data_set, syntax, stop_before_pixel_data=with_pixels)
-    written = write_dataset(reconciled(elements, PatientInstead.read(stored.patient)), syntax)
-    return written + (_pixel_header(data_set, syntax) if with_pixels else b"")
+    patient = PatientInstead.read(stored.patient)
+    if is_deflated(syntax):
+        return [write_dataset(reconciled(read_dataset(data, syntax), patient), syntax)]
+    pieces = pieces_of(
+        data,
+        syntax,
+        syntax,
+        before_pixel_data=stored.pixel_offset is not None,
+        change=lambda elements: reconciled(elements, patient),
+    )
+    within = [
+        piece if isinstance(piece, bytes) else replace(piece, offset=stored.header_size + piece.offset)
+        for piece in pieces
+    ]
+    return within if stored.pixel_offset is None else [*within, _pixel_header(data, syntax)]
 
 
-def _pixel_header(data_set: bytes, syntax: str) -> bytes:
+def _pixel_header(data_set: Buffer, syntax: str) -> bytes:
     """Tag, VR and length, as they stand right before the pixels."""
     encoding = encoding_of(syntax)
     order = "big" if encoding.big_endian else "little"
     for size in (_PIXEL_HEADER_BYTES[encoding.implicit_vr], 12, 8):
-        header = data_set[-size:]
+        header = bytes(data_set[-size:])
         group, number = (int.from_bytes(header[at : at + 2], order) for at in (0, 2))  # type: ignore[arg-type]
         if group == 0x7FE0 and number in {0x0008, 0x0009, 0x0010}:
             return header
