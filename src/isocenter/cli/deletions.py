@@ -70,7 +70,7 @@ def list_(
     elif len(found) == limit:
         typer.echo(f"There may be more: --after {found[-1].id}")
     typer.echo(
-        f"{waiting.objects} objects, {format_bytes(waiting.bytes)}, can be restored: "
+        f"{counted(waiting.objects, 'object')}, {format_bytes(waiting.bytes)}, can be restored: "
         f"isocenter deletion restore ID{named(org)}"
     )
 

@@ -18,6 +18,9 @@ from isocenter.features.archive.query_results import PATIENT_COUNTS, columns_of
 from isocenter.platform.db import composed
 
 _JOINS = ("s.patient_pk = p.id", "e.study_pk = s.id", "i.series_pk = e.id")
+_HAS_STUDIES = (
+    "EXISTS (SELECT 1 FROM study x WHERE x.organization_id = :organization_id AND x.patient_pk = p.id)"
+)
 
 # What a level's rows hold of the levels below, as the index counts it.
 _COUNTED_ABOVE = {
@@ -107,6 +110,5 @@ def _joined(start: int, stop: int, first: int, first_by_row: bool) -> str:
     if LEVELS[stop - 1] is Level.INSTANCE:
         where.append("i.current = 1")
     if LEVELS[stop - 1] is Level.PATIENT:  # not one that was merged, or of whom only a merge is left
-        where.append("EXISTS (SELECT 1 FROM study x WHERE x.organization_id = :organization_id")
-        where.append("x.patient_pk = p.id)")
+        where.append(_HAS_STUDIES)
     return f"FROM {tables} WHERE {' AND '.join(where)}"
