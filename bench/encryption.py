@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.cstore import OBJECTS, make_rounds, send
+from bench.memory_in_hand import memory_in_hand
 from bench.rounds import alternate, write_results
 from bench.servers import IsocenterServer
 
@@ -35,6 +36,7 @@ def run(rounds: int) -> None:
 def on_and_off() -> Iterator[tuple[IsocenterServer, IsocenterServer, Path]]:
     with tempfile.TemporaryDirectory(prefix="isocenter-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
+        stack.enter_context(memory_in_hand(folder))
         key_file = folder / "master.key"
         key_file.touch(0o600)
         key_file.write_bytes(base64.b64encode(secrets.token_bytes(32)))

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.memory_in_hand import memory_in_hand
 from services.orthanc import Orthanc
 from services.processes import Process, free_ports
 
@@ -68,6 +69,7 @@ def both_servers(*, nagle: bool = False) -> Iterator[tuple[IsocenterServer, Orth
     """
     with tempfile.TemporaryDirectory(prefix="isocenter-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
+        stack.enter_context(memory_in_hand(folder))
         ours = IsocenterServer(folder / "isocenter")
         stack.callback(ours.stop)
         with environment(TCP_NODELAY=None if nagle else "1"):
