@@ -4,7 +4,6 @@ nobody else's; and what the store, the sweep and the check make of it."""
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,9 +115,8 @@ async def test_pieces_of_any_size_make_the_same(
     await archive.send(*(image(number) for number in range(1, 4)))
     wanted = await given(kept, archive)
     await forget_originals(archive)
-    for taken, got in ((1, 1), (7, 3), (1 << 20, 50), (3, 1 << 20)):
-        monkeypatch.setattr(series_metadata, "_IN_BYTES", taken)
-        monkeypatch.setattr(series_metadata, "_OUT_BYTES", got)
+    for bytes_at_once in (1, 3, 50, 1 << 20):
+        monkeypatch.setattr(series_metadata, "_STEP_BYTES", bytes_at_once)
         assert await given(kept, archive) == wanted
 
 
@@ -205,7 +203,7 @@ async def test_a_lost_object_is_made_again(archive: TestArchive, kept: SeriesMet
     assert await derived(archive) == {key}
 
 
-@pytest.mark.parametrize("damage", [b"", b"not zlib", zlib.compress(b'{"00100010":{}}')])
+@pytest.mark.parametrize("damage", [b"", b"not zstd", zstandard.compress(b'{"00100010":{}}')])
 async def test_a_damaged_object_is_never_given(
     archive: TestArchive, kept: SeriesMetadata, damage: bytes
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from isocenter.kit.errors import InternalError, NotFound
 from isocenter.platform.db import Database, Row, Sql, Work
@@ -103,9 +103,12 @@ def _find(organization_id: int, study: str, series: str, instance: str) -> Work[
     return [instance_of_row(row) for row in rows]
 
 
+_COLUMN_COUNT = len(fields(StoredInstance))
+
+
 def instance_of_row(row: Row) -> StoredInstance:
     """Of `INSTANCE_COLUMNS`."""
-    return StoredInstance(*(row[position] for position in range(14)))
+    return StoredInstance(*row[:_COLUMN_COUNT])
 
 
 async def stream_bytes(

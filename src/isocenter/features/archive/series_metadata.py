@@ -8,13 +8,13 @@ and who asks decides what they begin with, so a NUL stands there: a byte that no
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import blake2b
 from itertools import groupby, islice
 
 import orjson
+import zstandard
 
 from isocenter.dicom.element import BulkRange
 from isocenter.dicom.json_dataset import BulkPath, dataset_json
@@ -32,13 +32,13 @@ from isocenter.platform.telemetry import get_logger
 
 log = get_logger(__name__)
 
-EDITION = "1"
+EDITION = "2"
 """Of how metadata is written: a new one makes clients fetch it again, and objects to be made again."""
 
 _AHEAD = 4  # headers read while the one before is written
 _KEPT_BYTES_MAX = 16 << 20  # compressed; it is read whole, and what is larger is rare and not kept
-_IN_BYTES, _OUT_BYTES = 8 << 10, 64 << 10  # of one step of inflating: well under a millisecond
-_DEFLATED_INLINE_BYTES_MAX = 64 << 10
+_STEP_BYTES = 256 << 10  # of decompressing: well under a millisecond
+_COMPRESSED_INLINE_BYTES_MAX = 256 << 10
 
 _BASE = b"\0"
 _URI = b'"BulkDataURI":"'  # quotes within strings are escaped: only the name itself and its value look so
@@ -52,7 +52,7 @@ class SeriesMetadata:
         self._database = database
         self._store = store
         self._derived = DerivedObjects(
-            database, store, clock, "metadata", extension="zlib", settled_s=settled_s
+            database, store, clock, "metadata", extension="zst", settled_s=settled_s
         )
 
     async def json(
@@ -80,7 +80,7 @@ class SeriesMetadata:
     ) -> AsyncIterator[bytes]:
         series = Series(organization_id, instances[0].study_instance_uid, instances[0].series_instance_uid)
         kept = await self._kept(series, instances)
-        pieces = self._made(series, instances) if kept is None else _inflated(kept)
+        pieces = self._made(series, instances) if kept is None else _decompressed(kept)
         async for piece in pieces:
             yield piece
 
@@ -92,14 +92,14 @@ class SeriesMetadata:
 
     async def _made(self, series: Series, instances: Sequence[StoredInstance]) -> AsyncIterator[bytes]:
         """As the objects have it; kept when it is complete."""
-        deflated = _Deflated()
+        compressed = _Compressed()
         separator = b""
         async for data_set in data_sets(self._store, instances):
             piece = separator + data_set
             separator = b","
-            await deflated.add(piece)
+            await compressed.add(piece)
             yield piece
-        if content := deflated.finish():
+        if content := compressed.finish():
             await self._keep(series, instances, content)
 
     async def _keep(
@@ -182,24 +182,24 @@ def _value_address(instance: StoredInstance) -> Callable[[BulkPath, BulkRange | 
     return lambda path, _: address + value_path(path)
 
 
-class _Deflated:
-    """A text that is compressed as it comes; nothing at all where it grows too large to be kept."""
+class _Compressed:
+    """A text that is compressed as it comes (zstd, RFC 8878); nothing where it grows too large to keep."""
 
     def __init__(self) -> None:
-        self._deflater = zlib.compressobj()
+        self._compressor = zstandard.ZstdCompressor().compressobj()
         self._pieces: list[bytes] = []
         self._size = 0
 
     async def add(self, text: bytes) -> None:
         if self._size > _KEPT_BYTES_MAX:
             return
-        if len(text) > _DEFLATED_INLINE_BYTES_MAX:
-            self._append(await asyncio.to_thread(self._deflater.compress, text))
+        if len(text) > _COMPRESSED_INLINE_BYTES_MAX:
+            self._append(await asyncio.to_thread(self._compressor.compress, text))
         else:
-            self._append(self._deflater.compress(text))
+            self._append(self._compressor.compress(text))
 
     def finish(self) -> list[bytes]:
-        self._append(self._deflater.flush())
+        self._append(self._compressor.flush())
         return self._pieces if self._size <= _KEPT_BYTES_MAX else []
 
     def _append(self, piece: bytes) -> None:
@@ -210,14 +210,9 @@ class _Deflated:
             self._pieces.append(piece)
 
 
-async def _inflated(content: bytes) -> AsyncIterator[bytes]:
+async def _decompressed(content: bytes) -> AsyncIterator[bytes]:
     """The text in pieces; others get their turn between two of them."""
-    inflater = zlib.decompressobj()
-    for start in range(0, len(content), _IN_BYTES):
-        waiting = content[start : start + _IN_BYTES]
-        while waiting:
-            piece = inflater.decompress(waiting, _OUT_BYTES)
-            waiting = inflater.unconsumed_tail
-            if piece:
-                yield piece
+    with zstandard.ZstdDecompressor().stream_reader(content) as text:
+        while piece := text.read(_STEP_BYTES):
+            yield piece
             await asyncio.sleep(0)

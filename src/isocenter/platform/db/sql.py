@@ -33,9 +33,9 @@ _TOKEN = re.compile(
 
 
 class Row(Protocol):
-    """One result row: by column name or position."""
+    """One result row: by column name or position; some columns as a tuple."""
 
-    def __getitem__(self, key: str | int, /) -> Any: ...
+    def __getitem__(self, key: str | int | slice, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
