@@ -12,6 +12,8 @@ from bench.synthetic_ct import series_instance_uid, study_instance_uid, syntheti
 from bench.wado import AS_STORED, Server, fill, forget_files, megabytes
 
 SLICES = 100
+ASKED_WARM = 8
+"""Of what is in the cache: one answer is over before either server is in its stride."""
 _JPEG_LS = 'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.80'
 
 
@@ -37,7 +39,8 @@ def run(rounds: int) -> None:
 def measure(server: Server, folder: Path, accept: str, temperature: str, study: int) -> Sample:
     if temperature == "cold":
         forget_files(folder)
-    return megabytes(server, series_path(study), accept)
+        return megabytes(server, series_path(study), accept)
+    return megabytes(server, series_path(study), accept, ASKED_WARM)
 
 
 def series_path(study: int) -> str:
