@@ -67,7 +67,7 @@ def test_thumbnails_are_made_without_being_asked_for(start_isocenter: Callable[.
     (kept,) = derived.rglob("*.jpg")
     with urllib.request.urlopen(f"{server.dicom_web_url}/studies/{CINE.study}/thumbnail") as answer:
         assert answer.read() == kept.read_bytes()
-    server.wait_until(lambda: any(derived.rglob("*.zlib")), "make the metadata of the series")
+    server.wait_until(lambda: any(derived.rglob("*.zst")), "make the metadata of the series")
 
 
 def test_the_processes_end_with_the_server(start_isocenter: Callable[..., Isocenter]) -> None:
