@@ -82,6 +82,8 @@ async def test_a_record_tells_of_merges_from_both_sides(archive: TestArchive, pa
     assert (left.studies, left.merged, left.open_conflicts, left.generated) == (4, None, 1, False)
     assert {(one.patient, one.into, one.survivor) for one in left.behind} == {(A, B, C), (B, C, C)}
     assert left.attributes["00100010"]["Value"] == [{"Alphabetic": "DOE^JANE"}]
+    assert [one.patient for one in await patients.conflicts.list(ORGANIZATION, patient=C)] == [C]
+    assert await patients.conflicts.list(ORGANIZATION, patient=A) == []
     gone = await patients.records.get(ORGANIZATION, A)
     assert gone.merged is not None and gone.behind == () and gone.studies == 0
     assert (gone.merged.into, gone.merged.survivor, gone.merged.by, gone.merged.reason) == (
@@ -165,6 +167,7 @@ async def test_conflicts_are_listed_in_pages_and_kept(archive: TestArchive, pati
     assert listed[0].sop_instance_uid == "1.2.1.1"
     page = await conflicts.list(ORGANIZATION, after=listed[0].id, limit=1)
     assert page == listed[1:2]
+    assert await conflicts.list(ORGANIZATION, patient=A, after=listed[0].id) == listed[1:]
     await conflicts.settle(ORGANIZATION, listed[0].id, "keep", by="jane", note="typing error")
     settled = await conflicts.get(ORGANIZATION, listed[0].id)
     assert (settled.state, settled.settled_by, settled.settled_note) == ("kept", "jane", "typing error")

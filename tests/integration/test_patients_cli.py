@@ -56,7 +56,7 @@ async def test_merge_look_and_back(two: TwoOrganizations, cli: Cli) -> None:
     assert "A was merged into B" in shown and "one person" in shown and "Its studies are those of B." in shown
     left = await cli("show", "B", *org)
     assert "Patient B, 3 studies" in left and "DOE^JANE" in left
-    assert "1 contradiction open: isocenter patient conflicts --org theirs" in left
+    assert "1 contradiction open: isocenter patient conflicts --patient B --org theirs" in left
     assert orjson.loads(await cli("show", "B", "--json", *org))["studies"] == 3
     assert "was merged into another" in await cli("merge", "A", "B", *org, status=1)
     assert orjson.loads(await cli("unmerge", "A", "--json", *org)) == {"studies": ["1.2.3.1"]}
@@ -85,7 +85,9 @@ async def test_ids_links_contradictions_corrections(two: TwoOrganizations, cli: 
     assert "not linked" in await cli("unlink", *named, status=1)
 
     [conflict] = orjson.loads(await cli("conflicts", "--json"))["conflicts"]
-    listed = await cli("conflicts")
+    listed = await cli("conflicts", "--patient", "B")
+    assert "No conflict is open" in await cli("conflicts", "--patient", "N", "--issuer", "The X")
+    assert "no such patient" in await cli("conflicts", "--patient", "nobody", status=1)
     assert listed.startswith(conflict["id"]) and "'19600101' against '19610101'" in listed
     assert "is settled: taken" in await cli("settle", conflict["id"], "take", "--note", "passport")
     assert "none of keep, take" in await cli("settle", conflict["id"], "both", status=1)

@@ -176,6 +176,7 @@ async def test_contradictions_are_settled(
         ["19700101"],
         ["19800101"],
     )
+    assert (await get(api, "/conflicts", patient_id="A", limit=1)) == page
     rest = await get(api, "/conflicts", after=page["next_after"])
     assert len(rest["conflicts"]) == 1 and rest["next_after"] is None
     settled = await post(api, f"conflicts/{first['id']}/settle", {"decision": "take", "note": "passport"})

@@ -84,7 +84,7 @@ def test_a_whole_patient_by_command_and_what_is_wrong_is_said(
     )
     assert server.found("/studies") == []
     nobody = server.run("deletion", "patient", "nobody")
-    assert nobody.returncode != 0 and "no such given patient" in nobody.stderr, nobody
+    assert nobody.returncode != 0 and "no such patient" in nobody.stderr, nobody
     for wrong in (
         {},
         {"study_instance_uid": "1.2", "patient": {"patient_id": "A"}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from isocenter.cli.opened import moment
@@ -34,7 +35,8 @@ def record_lines(record: PatientRecord, of: str) -> Iterator[str]:
         by = plain(link.by) or "somebody"
         yield f"  Linked to {identity_text(link.other)} ({moment(link.at_us)} by {by})."
     if record.open_conflicts:
-        yield f"  {counted(record.open_conflicts, 'contradiction')} open: isocenter patient conflicts{of}"
+        contradictions = counted(record.open_conflicts, "contradiction")
+        yield f"  {contradictions} open: isocenter patient conflicts {_options(record.identity)}{of}"
 
 
 def conflict_line(conflict: PatientConflict) -> str:
@@ -49,6 +51,12 @@ def conflict_line(conflict: PatientConflict) -> str:
 def identity_text(identity: PatientIdentity) -> str:
     issuer = f" (issuer {plain(identity.issuer)})" if identity.issuer else ""
     return plain(identity.patient_id) + issuer
+
+
+def _options(identity: PatientIdentity) -> str:
+    """To be typed."""
+    issuer = f" --issuer {quote(plain(identity.issuer))}" if identity.issuer else ""
+    return f"--patient {quote(plain(identity.patient_id))}{issuer}"
 
 
 def _merged_text(merged: Merged) -> str:

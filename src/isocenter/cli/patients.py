@@ -203,6 +203,10 @@ def correct(
 def conflicts(
     loaded: LoadedSettings,
     *,
+    patient_id: Annotated[
+        str, typer.Option("--patient", metavar="PATIENT_ID", help="Of this patient only.")
+    ] = "",
+    issuer: Annotated[str, typer.Option("--issuer", help="Issuer of its Patient ID, where it has one.")] = "",
     state: Annotated[str, typer.Option("--state", help="open, kept or taken.")] = "open",
     after: Annotated[
         str, typer.Option("--after", metavar="ID", help="Only conflicts after the one with this id.")
@@ -215,9 +219,14 @@ def conflicts(
     chosen: State = _one_of(state, _STATES)  # type: ignore[assignment]
 
     async def run(patients: Patients, subject: Subject) -> list[PatientConflict]:
-        return await patients.conflicts.list(subject.organization_id, state=chosen, after=after, limit=limit)
+        return await patients.conflicts.list(
+            subject.organization_id, patient=patient, state=chosen, after=after, limit=limit
+        )
 
+    patient = _identity(patient_id, issuer) if patient_id else None
     told: Details = {"state": state, "limit": limit}
+    if patient is not None:
+        told = {**told, "patient": patient_id, "issuer": issuer}
     found = _do(loaded, org, Deed(Action.READ, "patient-conflict", "", told), run)
     if as_json:
         typer.echo(orjson.dumps({"conflicts": found}, option=orjson.OPT_INDENT_2))

@@ -138,13 +138,20 @@ def _conflicts(router: APIRouter, conflicts: PatientConflicts, gate: Gate, witne
     async def list_conflicts(
         request: Request,
         *,
+        patient_id: _Identifier = "",
+        issuer: _Identifier = "",
         state: Literal["open", "kept", "taken"] = "open",
         after: Annotated[str | None, Query(pattern=_CONFLICT_ID)] = None,
         limit: Annotated[int, Query(ge=1, le=_LIMIT_MAX)] = 100,
         subject: Subject = reads,
     ) -> ConflictsModel:
+        patient = identity_asked_for(patient_id, issuer) if patient_id else None
         async with witness.of(request, Action.READ) as told:
-            found = await conflicts.list(subject.organization_id, state=state, after=after or "", limit=limit)
+            if patient is not None:
+                told |= {"patient": patient_id, "issuer": issuer}
+            found = await conflicts.list(
+                subject.organization_id, patient=patient, state=state, after=after or "", limit=limit
+            )
             told["conflicts"] = len(found)
             return ConflictsModel(
                 conflicts=[conflict_model(one) for one in found],

@@ -146,14 +146,14 @@ def _delete(organization_id: int, scope: Scope, said: Said) -> Work[Deleted]:
 
 
 def _concerned(organization_id: int, patient: PatientIdentity) -> Work[Concerned]:
-    row = yield from living(organization_id, patient, "given")
+    row = yield from living(organization_id, patient)
     ids = {one["patient_id"] for one in (yield from behind(organization_id, row["id"]))}
     studies = yield from _studies_of(organization_id, row["id"])
     return Concerned(frozenset(ids | {row["patient_id"]}), frozenset(studies))
 
 
 def _delete_patient(organization_id: int, patient: PatientIdentity, said: Said) -> Work[Deleted]:
-    row = yield from living(organization_id, patient, "given")
+    row = yield from living(organization_id, patient)
     studies = yield from _studies_of(organization_id, row["id"])
     if not studies:
         raise NotFound("There is no study of this patient here.", code="no-such-study")

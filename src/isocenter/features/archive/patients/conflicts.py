@@ -20,7 +20,7 @@ from isocenter.features.archive.merge import fragments_by_tag, is_empty
 from isocenter.features.archive.patients import queries as statements
 from isocenter.features.archive.patients.demographics import BIRTH_DATE, SEX, Demographic, of_line, typed
 from isocenter.features.archive.patients.identity import PatientIdentity
-from isocenter.features.archive.patients.merges import CHANGED, living
+from isocenter.features.archive.patients.merges import CHANGED, behind, below, known, living
 from isocenter.features.archive.said import Said, check_reason
 from isocenter.features.archive.usage import Growth
 from isocenter.kit.clock import Clock, microseconds
@@ -59,10 +59,17 @@ class PatientConflicts:
         self._clock = clock
 
     async def list(
-        self, organization_id: int, *, state: State = "open", after: str = "", limit: int = 100
+        self,
+        organization_id: int,
+        *,
+        patient: PatientIdentity | None = None,
+        state: State = "open",
+        after: str = "",
+        limit: int = 100,
     ) -> list[PatientConflict]:
-        """In the order they were seen, after the one with id ``after``. Raises NotFound for another id."""
-        return await self._database.read(_list, organization_id, state, after, limit)
+        """In the order they were seen, after the one with id ``after``; of all patients, or of one and of
+        whom were merged into it. Raises NotFound for another id and an unknown patient."""
+        return await self._database.read(_list, organization_id, patient, state, after, limit)
 
     async def get(self, organization_id: int, conflict_id: str) -> PatientConflict:
         """Raises NotFound."""
@@ -113,17 +120,28 @@ class PatientConflicts:
         return microseconds(self._clock.now())
 
 
-def _list(organization_id: int, state: State, after: str, limit: int) -> Work[list[PatientConflict]]:
+def _list(
+    organization_id: int, patient: PatientIdentity | None, state: State, after: str, limit: int
+) -> Work[list[PatientConflict]]:
     place = 0
     if after:
         rows = yield statements.FIND_PLACE_OF_CONFLICT(organization_id=organization_id, public_id=after)
         if not rows:
             raise _unknown(after)
         place = rows[0]["id"]
-    rows = yield statements.LIST_CONFLICTS(
-        organization_id=organization_id, state=state, after=place, limit=limit
-    )
+    page = {"organization_id": organization_id, "state": state, "after": place, "limit": limit}
+    if patient is None:
+        rows = yield statements.LIST_CONFLICTS(**page)
+    else:
+        pks = yield from _pks_of(organization_id, patient)
+        rows = yield statements.LIST_CONFLICTS_OF(**page, patient_pks=pks)
     return [_conflict(row) for row in rows]
+
+
+def _pks_of(organization_id: int, patient: PatientIdentity) -> Work[list[int]]:
+    row = yield from known(organization_id, patient)
+    merged = yield from behind(organization_id, row["survivor_pk"] or row["id"])
+    return [row["id"], *(one["id"] for one in below(row["id"], merged))]
 
 
 def _get(organization_id: int, conflict_id: str) -> Work[Row]:
@@ -169,7 +187,7 @@ def _correct(
     organization_id: int, patient: PatientIdentity, chosen: Sequence[Demographic], said: Said
 ) -> Work[None]:
     yield queries.LOCK_ENTITIES(stripes=stripes(organization_id, set(), {patient.patient_id}))
-    row = yield from living(organization_id, patient, "given")
+    row = yield from living(organization_id, patient)
     yield from _set(organization_id, row["id"], chosen, said)
 
 

@@ -139,8 +139,8 @@ def _merge(
     target: PatientIdentity,
     said: Said,
 ) -> Work[Moved]:
-    gone = yield from living(organization_id, source, "source")
-    left = yield from living(organization_id, target, "target")
+    gone = yield from living(organization_id, source, "source patient")
+    left = yield from living(organization_id, target, "target patient")
     if left["generated"]:
         raise Conflict(
             "The target's Patient ID was made up here, since its objects tell none.",
@@ -167,7 +167,7 @@ def _pass_over(organization_id: int, gone: int, left: int, said: Said) -> Work[M
 
 
 def _unmerge(organization_id: int, source: PatientIdentity, now_us: int) -> Work[Moved]:
-    row = yield from known(organization_id, source, "source")
+    row = yield from known(organization_id, source, "source patient")
     if row["merged_into_pk"] is None:
         raise Conflict("This patient is not merged into another one.", code="patient-not-merged")
     pk, survivor_pk = row["id"], row["survivor_pk"]
@@ -193,7 +193,7 @@ def _change_id(
     to: PatientIdentity,
     said: Said,
 ) -> Work[Moved]:
-    row = yield from living(organization_id, patient, "given")
+    row = yield from living(organization_id, patient)
     [kept] = yield statements.FIND_FRAGMENTS(organization_id=organization_id, id=row["id"])
     copies = yield statements.COPY_PATIENT(
         organization_id=organization_id,
@@ -212,7 +212,7 @@ def _change_id(
 
 def _taken(organization_id: int, patient: Row, to: PatientIdentity) -> Work[Conflict]:
     """Whose that ID is: another patient's, or one that this one had before."""
-    other = yield from known(organization_id, to, "other")
+    other = yield from known(organization_id, to, "other patient")
     remedy = "If both are one person, merge the two."
     if other["id"] == patient["id"]:
         remedy = "It is this patient's already."
@@ -245,21 +245,22 @@ def below(pk: int, merged: Iterable[Row]) -> list[Row]:
     return found
 
 
-def living(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+def living(organization_id: int, identity: PatientIdentity, which: str = "patient") -> Work[Row]:
+    """``which``: what a message calls it. Raises NotFound, Conflict where it was merged away."""
     row = yield from known(organization_id, identity, which)
     if row["merged_into_pk"] is not None:
         raise Conflict(
-            f"The {which} patient was merged into another patient already.",
+            f"The {which} was merged into another patient already.",
             code="patient-merged",
             remedy="Name the patient that is left, or undo that merge first.",
         )
     return row
 
 
-def known(organization_id: int, identity: PatientIdentity, which: str) -> Work[Row]:
+def known(organization_id: int, identity: PatientIdentity, which: str = "patient") -> Work[Row]:
     row = yield from find(organization_id, identity)
     if row is None:
-        raise NotFound(f"There is no such {which} patient here.", code="no-such-patient")
+        raise NotFound(f"There is no such {which} here.", code="no-such-patient")
     return row
 
 

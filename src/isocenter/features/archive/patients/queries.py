@@ -131,14 +131,18 @@ COUNT_OPEN_CONFLICTS = Sql("""
     WHERE organization_id = :organization_id AND state = 'open' AND patient_pk IN :ids
 """)
 
-LIST_CONFLICTS = Sql("""
+_LISTED_CONFLICTS = """
     SELECT conflict.id, conflict.public_id, patient.patient_id, patient.issuer, conflict.tag, conflict.kept,
            conflict.other, conflict.sop_instance_uid, conflict.seen_at_us, conflict.state,
            conflict.settled_at_us, conflict.settled_by, conflict.settled_note
     FROM patient_conflict AS conflict JOIN patient ON patient.id = conflict.patient_pk
     WHERE conflict.organization_id = :organization_id AND conflict.state = :state AND conflict.id > :after
-    ORDER BY conflict.id LIMIT :limit
-""")
+"""
+
+LIST_CONFLICTS = Sql(f"{_LISTED_CONFLICTS} ORDER BY conflict.id LIMIT :limit")
+LIST_CONFLICTS_OF = Sql(
+    f"{_LISTED_CONFLICTS} AND conflict.patient_pk IN :patient_pks ORDER BY conflict.id LIMIT :limit"
+)
 
 FIND_CONFLICT = Sql("""
     SELECT conflict.id, conflict.public_id, conflict.patient_pk, patient.patient_id, patient.issuer,

@@ -124,8 +124,8 @@ def _link(
     organization_id: int, one: PatientIdentity, other: PatientIdentity, by: str, now_us: int
 ) -> Work[None]:
     yield from _lock(organization_id, one, other)
-    first = yield from living(organization_id, one, "first")
-    second = yield from living(organization_id, other, "second")
+    first = yield from living(organization_id, one, "first patient")
+    second = yield from living(organization_id, other, "second patient")
     pks = sorted([first["id"], second["id"]])
     for pk in pks:  # neither goes with its last study before the link is made
         rows = yield queries.LOCK_PATIENT_BY_PK(organization_id=organization_id, id=pk)
@@ -142,8 +142,8 @@ def _link(
 
 def _unlink(organization_id: int, one: PatientIdentity, other: PatientIdentity) -> Work[None]:
     yield from _lock(organization_id, one, other)
-    first = yield from _everybody(organization_id, one, "first")
-    second = yield from _everybody(organization_id, other, "second")
+    first = yield from _everybody(organization_id, one, "first patient")
+    second = yield from _everybody(organization_id, other, "second patient")
     rows = yield statements.UNLINK_PATIENTS(organization_id=organization_id, ids=first, others=second)
     if not rows:
         raise NotFound("These patients are not linked.", code="no-such-link")
