@@ -76,6 +76,9 @@ def breaches(copy: Path) -> list[Breach]:
             "floors", f"{src}/imaging/planted.py", "import isocenter.dimse\n", name=": imaging in dimse"
         ),
         contract("dimse", f"{src}/dimse/protocol/planted.py", "import isocenter.dimse.net\n"),
+        contract(
+            "dimse", f"{src}/dimse/net/planted.py", "import isocenter.dimse.scu\n", name=": network in scu"
+        ),
         contract("features", f"{src}/features/ae_titles/planted.py", "import isocenter.features.archive\n"),
         contract("platform", f"{src}/platform/storage/planted.py", "import isocenter.platform.db\n"),
         contract(

@@ -37,7 +37,6 @@ from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dico
 from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.associations import AssociationIdentities
 from isocenter.features.accounts.ceremonies import RelyingParty
-from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
 from isocenter.features.ae_titles.service import AeTitles
@@ -72,6 +71,7 @@ from isocenter.kit.errors import IsocenterError, Unavailable
 from isocenter.platform.cache import open_redis
 from isocenter.platform.db import Database, open_database
 from isocenter.platform.security import anybody
+from isocenter.platform.security.installation_key import InstallationKey
 from isocenter.platform.security.keys import MasterKey, load_master_key, open_to_others
 from isocenter.platform.settings import Settings
 from isocenter.platform.storage.encrypted import EncryptedStore

@@ -18,11 +18,11 @@ from isocenter.dicom.sop_classes import (
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import AssociationAborted, ContextNotAccepted
 from isocenter.dimse.protocol.user_information import RoleSelection
+from isocenter.dimse.scu.streaming import Sender
 from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
-from isocenter.features.remotes.streaming import Sender
 from services.archive import CT, ORGANIZATION, Image, element, fresh_url
 from services.retrieving import SR, Gate, Receiver, get, get_contexts, got, images
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door

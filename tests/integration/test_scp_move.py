@@ -26,9 +26,9 @@ from isocenter.dicom.transfer_syntaxes import JPEG_LS_LOSSLESS
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import ContextNotAccepted
 from isocenter.dimse.protocol.messages import CMoveRequest
+from isocenter.dimse.scu.sending import SendObjects
 from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
-from isocenter.features.remotes.sending import SendObjects
 from services.archive import CT, Image, fresh_url
 from services.processes import free_ports
 from services.retrieving import SR, Gate, Receiver, images, move, moved, receiving

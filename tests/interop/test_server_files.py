@@ -18,10 +18,10 @@ import pydicom.data
 import pytest
 
 from isocenter.dimse.net.bodies import FileBody
-from isocenter.features.remotes.files import outgoing_file
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.sending import SendObjects, SendOutcome, Sent
+from isocenter.dimse.scu.files import outgoing_file
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.dimse.scu.sending import SendObjects, SendOutcome, Sent
 from isocenter.kit.errors import IsocenterError
 from services.dicomweb import multipart
 from services.isocenter import Isocenter

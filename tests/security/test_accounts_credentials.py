@@ -15,11 +15,11 @@ from joserfc.jwk import OctKey
 
 from isocenter.features.accounts.access_tokens import AccessTokens
 from isocenter.features.accounts.attempts import Attempts
-from isocenter.features.accounts.installation_key import FILE_NAME, InstallationKey
 from isocenter.features.accounts.passwords import WeakPassword, check_strength
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import InvalidInput, RateLimited
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Role
+from isocenter.platform.security.installation_key import FILE_NAME, InstallationKey
 
 _KEY = bytes(range(32))
 _CLOCK = ManualClock()

@@ -15,7 +15,7 @@ from isocenter.dicom.sop_classes import STUDY_ROOT_MOVE
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.server import DimseServer
 from isocenter.dimse.protocol import rejections
-from isocenter.features.remotes.sending import SendPolicy
+from isocenter.dimse.scu.sending import SendPolicy
 from services.retrieving import Gate, Receiver, Responses, images, move, moved, receiving
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door
 

@@ -15,13 +15,13 @@ from isocenter.doors.http.application import create_app
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.ceremonies import RelyingParty
-from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.openid.fetching import Fetcher
 from isocenter.features.accounts.opening import Accounts, open_accounts
 from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Database, composed, open_database
 from isocenter.platform.security import AuditEvent, Permission, Role, Subject, SubjectKind
+from isocenter.platform.security.installation_key import InstallationKey
 
 PASSWORD = "quartz-umbrella-Tahiti-09"
 OTHER_PASSWORD = "violet-anchor-Bergamo-77"

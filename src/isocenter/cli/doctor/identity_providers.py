@@ -36,7 +36,7 @@ def identity_providers(settings: Settings) -> Iterator[Finding]:
 
 
 def _key_file(settings: Settings) -> Path:
-    from isocenter.features.accounts.installation_key import FILE_NAME
+    from isocenter.platform.security.installation_key import FILE_NAME
 
     return settings.data_folder / "secrets" / FILE_NAME
 

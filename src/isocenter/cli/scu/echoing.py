@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from isocenter.cli.scu.peers import with_peer
-from isocenter.features.remotes.peers import Peer
+from isocenter.dimse.scu.peers import Peer
 from isocenter.platform.settings import LoadedSettings
 
 
@@ -25,8 +25,8 @@ def echo(
     """
     import uvloop
 
-    from isocenter.features.remotes.echo import echo as remote_echo
-    from isocenter.features.remotes.peers import Remotes
+    from isocenter.dimse.scu.echo import echo as remote_echo
+    from isocenter.dimse.scu.peers import Remotes
 
     async def run() -> float:
         began_s = time.monotonic()

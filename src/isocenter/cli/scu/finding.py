@@ -11,8 +11,8 @@ import typer
 
 from isocenter.cli.scu.peers import plain, with_peer
 from isocenter.dicom.dictionary import keyword_of, tag_of
-from isocenter.features.remotes.finding import UNIQUE_KEYS, Level, Question
-from isocenter.features.remotes.peers import Peer
+from isocenter.dimse.scu.finding import UNIQUE_KEYS, Level, Question
+from isocenter.dimse.scu.peers import Peer
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.settings import LoadedSettings
 
@@ -87,8 +87,8 @@ def find(
 
 async def _matches(peer: Peer, question: Question, limit: int) -> AsyncIterator[bytes]:
     from isocenter.dicom.json_dataset import dataset_json
-    from isocenter.features.remotes import finding
-    from isocenter.features.remotes.peers import Remotes
+    from isocenter.dimse.scu import finding
+    from isocenter.dimse.scu.peers import Remotes
 
     count = 0
     async with Remotes() as remotes, aclosing(finding.find(remotes, peer, question)) as matches:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from isocenter.cli.flags import with_settings
-from isocenter.features.remotes.peers import Peer
+from isocenter.dimse.scu.peers import Peer
 from isocenter.kit.errors import InvalidInput, IsocenterError
 from isocenter.platform.settings import LoadedSettings, Settings
 

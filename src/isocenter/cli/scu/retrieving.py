@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isocenter.cli.opened import organization_named, with_archive
 from isocenter.cli.scu.peers import plain, with_peer
-from isocenter.features.remotes import retrieving
-from isocenter.features.remotes.finding import UNIQUE_KEYS, Level
-from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.retrieving import Wanted
+from isocenter.dimse.scu import retrieving
+from isocenter.dimse.scu.finding import UNIQUE_KEYS, Level
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.dimse.scu.retrieving import Wanted
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.settings import LoadedSettings
 

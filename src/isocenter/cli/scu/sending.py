@@ -18,8 +18,8 @@ from isocenter.cli.opened import organization_named, with_archive
 from isocenter.cli.scu.peers import plain, with_peer
 from isocenter.cli.scu.sources import Batch, Unsendable, archive_batches, file_batches
 from isocenter.cli.witness import operator
-from isocenter.features.remotes.peers import Peer
-from isocenter.features.remotes.sending import SendOutcome, Sent
+from isocenter.dimse.scu.peers import Peer
+from isocenter.dimse.scu.sending import SendOutcome, Sent
 from isocenter.kit.errors import InvalidInput
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
@@ -135,8 +135,8 @@ class _Sending:
         self, batches: AsyncIterator[Batch], done: Callable[[Batch, int], None] = lambda *_: None
     ) -> None:
         """``done`` hears of each batch, however it ended, how many of it arrived."""
-        from isocenter.features.remotes.peers import Remotes
-        from isocenter.features.remotes.sending import SendObjects
+        from isocenter.dimse.scu.peers import Remotes
+        from isocenter.dimse.scu.sending import SendObjects
 
         columns = (TextColumn("Sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         total = 0

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isocenter.features.remotes.files import files_under, outgoing_file
-from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.dimse.scu.files import files_under, outgoing_file
+from isocenter.dimse.scu.outgoing import OutgoingObject
 from isocenter.kit.errors import InvalidInput, IsocenterError
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from isocenter.dicom.transfer_syntaxes import (
     RLE_LOSSLESS,
 )
 from isocenter.dimse.net.bodies import Body
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.rewriting import Conversions
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.selection import data_set_of
 from isocenter.features.archive.transcoding import GivenObject, Transcoder
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.rewriting import Conversions
 from isocenter.imaging.transcoding import can_transcode
 from isocenter.kit.errors import Unsupported
 from isocenter.platform.storage.interface import ObjectStore

@@ -10,9 +10,9 @@ from typing import Any
 from isocenter.dicom.dataset import write_dataset
 from isocenter.dicom.element import Element
 from isocenter.dimse.net.service import SubOperations
+from isocenter.dimse.scu.streaming import SendOutcome, Sent
 from isocenter.doors.scp.statuses import comment
 from isocenter.features.archive.retrieve import StoredInstance
-from isocenter.features.remotes.streaming import SendOutcome, Sent
 
 FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
 _LOOKED_AT_EVERY_S = 0.25

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from isocenter.dimse.net.client import ClientAssociation, Proposal
 from isocenter.dimse.protocol.user_information import RoleSelection
+from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.features.ae_titles.destinations import Destination, Destinations
-from isocenter.features.remotes.peers import Peer, Remotes
 from isocenter.kit.errors import IsocenterError, NotFound, Unavailable
 
 CalledTls = Callable[[], ssl.SSLContext]

@@ -13,6 +13,11 @@ from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTi
 from isocenter.dimse.net.service import AssociationInfo, SendSubOperation, SubOperations
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.messages import CGetRequest, CMoveRequest, CStoreResponse
+from isocenter.dimse.scu.contexts import not_in_that_syntax
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.rewriting import Conversions
+from isocenter.dimse.scu.sending import SendObjects
+from isocenter.dimse.scu.streaming import Sender, SendPolicy, Waiting
 from isocenter.doors.scp.archived_objects import archived_objects
 from isocenter.doors.scp.carrying import Tally, told_while
 from isocenter.doors.scp.contexts import GET_SOP_CLASSES, MOVE_SOP_CLASSES
@@ -28,11 +33,6 @@ from isocenter.features.ae_titles.entries import AeService
 from isocenter.features.archive.presented import presented
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.selection import select_instances
-from isocenter.features.remotes.contexts import not_in_that_syntax
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.rewriting import Conversions
-from isocenter.features.remotes.sending import SendObjects
-from isocenter.features.remotes.streaming import Sender, SendPolicy, Waiting
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.db import Database
 from isocenter.platform.storage.interface import ObjectStore

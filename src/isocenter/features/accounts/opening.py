@@ -11,7 +11,6 @@ from isocenter.features.accounts.attempts import Attempts
 from isocenter.features.accounts.authentication import Authentication
 from isocenter.features.accounts.ceremonies import Ceremonies, RelyingParty
 from isocenter.features.accounts.challenges import Challenges
-from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.joining import Joining
 from isocenter.features.accounts.login import Login
 from isocenter.features.accounts.openid.fetching import Fetcher
@@ -29,6 +28,7 @@ from isocenter.kit.clock import Clock
 from isocenter.platform.cache import RedisLink
 from isocenter.platform.db import Database
 from isocenter.platform.security import Recorder
+from isocenter.platform.security.installation_key import InstallationKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from isocenter.features.accounts.attempts import Attempts
-from isocenter.features.accounts.installation_key import InstallationKey
 from isocenter.features.accounts.openid.beginning import Beginning
 from isocenter.features.accounts.openid.discovery import Discovery
 from isocenter.features.accounts.openid.examining import Examination
@@ -18,13 +17,14 @@ from isocenter.features.accounts.openid.proving import Proof
 from isocenter.features.accounts.openid.second_step import SecondStep
 from isocenter.features.accounts.organizations import Organizations
 from isocenter.features.accounts.passkey_checks import PasskeyChecks
-from isocenter.features.accounts.sealed_words import SealedWords
 from isocenter.features.accounts.second_factor import SecondFactor
 from isocenter.features.accounts.sessions import Sessions
 from isocenter.kit.clock import Clock
 from isocenter.platform.cache import RedisLink
 from isocenter.platform.db import Database
 from isocenter.platform.security import Recorder
+from isocenter.platform.security.installation_key import InstallationKey
+from isocenter.platform.security.sealed_words import SealedWords
 
 # A ward behind one address begins and ends more logins than it mistypes passwords.
 _ATTEMPTS_MAX = 60

@@ -13,12 +13,12 @@ from isocenter.features.accounts.openid.errors import InvalidProvider, NoSuchPro
 from isocenter.features.accounts.openid.settings import ProviderSettings
 from isocenter.features.accounts.organizations import Organizations
 from isocenter.features.accounts.people import check_grant
-from isocenter.features.accounts.sealed_words import SealedWords
 from isocenter.features.accounts.words import checked_name, checked_slug
 from isocenter.kit.clock import Clock, now_us
 from isocenter.kit.errors import Conflict, Forbidden, InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Action, Permission, Recorder, Subject, event_of
+from isocenter.platform.security.sealed_words import SealedWords
 
 _CLIENT_ID_CHARACTERS_MAX = 500
 _SECRET_CHARACTERS_MAX = 2000

@@ -9,8 +9,8 @@ from isocenter.dicom.sop_classes import sop_class_name
 from isocenter.dicom.transfer_syntaxes import lookup
 from isocenter.dimse.net.client import CONTEXTS_MAX, ClientAssociation, Proposal
 from isocenter.dimse.protocol.pdu import ContextResult
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.rewriting import Conversions
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.rewriting import Conversions
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from itertools import islice
 
 from isocenter.dimse.net.bodies import Body, chunks
-from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.dimse.scu.outgoing import OutgoingObject
 
 OBJECTS_MAX = 4
 BYTES_MAX = 8 << 20

@@ -1,4 +1,4 @@
-"""Files as objects to be sent, and what becomes of those that have to be rewritten (features/remotes)."""
+"""Files as objects to be sent, and what becomes of those that have to be rewritten (dimse/scu)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from isocenter.dicom.dataset import write_dataset
 from isocenter.dicom.element import Element
 from isocenter.dicom.part10 import encode_file_meta
-from isocenter.features.remotes import rewriting
-from isocenter.features.remotes.files import files_under, outgoing_file
-from isocenter.features.remotes.rewriting import rewritten
+from isocenter.dimse.scu import rewriting
+from isocenter.dimse.scu.files import files_under, outgoing_file
+from isocenter.dimse.scu.rewriting import rewritten
 from isocenter.kit.errors import InvalidInput, IsocenterError, TooLarge, Unsupported
 from services.archive import CT, EXPLICIT, Image, element, part10
 

@@ -15,7 +15,7 @@ from isocenter.dicom.transfer_syntaxes import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from isocenter.dimse.net.bodies import Body, chunks
-from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.dimse.scu.outgoing import OutgoingObject
 from isocenter.kit.errors import TooLarge, Unsupported
 from isocenter.kit.sizes import format_bytes
 

@@ -32,8 +32,8 @@ from isocenter.dimse.net.requestor import Receive
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.messages import CGetResponse, CMoveResponse
 from isocenter.dimse.protocol.user_information import RoleSelection
-from isocenter.features.remotes.finding import UNIQUE_KEYS, Level, Question
-from isocenter.features.remotes.peers import Peer, Remotes
+from isocenter.dimse.scu.finding import UNIQUE_KEYS, Level, Question
+from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.kit.errors import InvalidInput
 
 FAILED_SOP_INSTANCE_UID_LIST = 0x00080058

@@ -18,7 +18,7 @@ from isocenter.dicom.transfer_syntaxes import (
     lookup,
 )
 from isocenter.dimse.net.bodies import FileBody
-from isocenter.features.remotes.outgoing import OutgoingObject
+from isocenter.dimse.scu.outgoing import OutgoingObject
 from isocenter.kit.errors import InvalidInput, Unsupported
 
 _WANTED = Wanted([SOP_CLASS_UID, SOP_INSTANCE_UID])

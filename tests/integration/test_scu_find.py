@@ -1,4 +1,4 @@
-"""Asking peers: what is sent, what comes back, how it ends (features/remotes)."""
+"""Asking peers: what is sent, what comes back, how it ends (dimse/scu)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from isocenter.dicom.dictionary import tag_of
 from isocenter.dicom.element import Element
 from isocenter.dimse.net.errors import ContextNotAccepted, DimseFailure
 from isocenter.dimse.net.service import PendingAnswer
-from isocenter.features.remotes.echo import echo
-from isocenter.features.remotes.finding import Level, Question, find
-from isocenter.features.remotes.peers import Peer, Remotes
+from isocenter.dimse.scu.echo import echo
+from isocenter.dimse.scu.finding import Level, Question, find
+from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.kit.errors import InvalidInput, Unavailable
 
 PATIENT_ROOT, STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1"

@@ -12,10 +12,10 @@ from isocenter.dimse.net.client import ClientAssociation, Proposal
 from isocenter.dimse.net.errors import AssociationRejected, ConnectFailed
 from isocenter.dimse.protocol import rejections
 from isocenter.dimse.protocol.messages import CStoreResponse
-from isocenter.features.remotes.contexts import plan, why_not_accepted
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.streaming import (
+from isocenter.dimse.scu.contexts import plan, why_not_accepted
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.dimse.scu.streaming import (
     Sender,
     SendOutcome,
     SendPolicy,

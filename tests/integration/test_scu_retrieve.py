@@ -13,11 +13,9 @@ from isocenter.dicom.sop_classes import is_storage_sop_class
 from isocenter.dimse.net.client import CONTEXTS_MAX
 from isocenter.dimse.net.errors import ContextNotAccepted, DimseFailure
 from isocenter.dimse.net.service import AssociationInfo, SubOperations
-from isocenter.doors.scp.receiving import Fetched
-from isocenter.features.archive.entry import OutcomeKind
-from isocenter.features.remotes.finding import Level
-from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.retrieving import (
+from isocenter.dimse.scu.finding import Level
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.dimse.scu.retrieving import (
     COMMON_SOP_CLASSES,
     Progress,
     Wanted,
@@ -25,6 +23,8 @@ from isocenter.features.remotes.retrieving import (
     move,
     storage_contexts,
 )
+from isocenter.doors.scp.receiving import Fetched
+from isocenter.features.archive.entry import OutcomeKind
 from isocenter.kit.errors import InvalidInput
 from services.archive import CT, ORGANIZATION, opened
 from services.retrieving import SR, Receiver, images, receiving

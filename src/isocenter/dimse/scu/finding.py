@@ -21,7 +21,7 @@ from isocenter.dicom.tags import (
     STUDY_INSTANCE_UID,
 )
 from isocenter.dimse.net.client import Proposal
-from isocenter.features.remotes.peers import Peer, Remotes
+from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.kit.errors import InvalidInput
 
 QUERY_RETRIEVE_LEVEL = 0x00080052

@@ -17,9 +17,9 @@ from isocenter.dimse.net.bodies import Body
 from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTimeout
 from isocenter.dimse.protocol import statuses
 from isocenter.dimse.protocol.messages import CStoreResponse
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.reading_ahead import ReadAhead
-from isocenter.features.remotes.rewriting import UNCOMPRESSED, Conversions
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.reading_ahead import ReadAhead
+from isocenter.dimse.scu.rewriting import UNCOMPRESSED, Conversions
 from isocenter.kit.errors import IsocenterError
 
 ATTEMPTS_MAX = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isocenter.dicom.sop_classes import VERIFICATION
 from isocenter.dimse.net.client import Proposal
-from isocenter.features.remotes.peers import Peer, Remotes
+from isocenter.dimse.scu.peers import Peer, Remotes
 
 CONTEXTS = (Proposal(VERIFICATION),)
 

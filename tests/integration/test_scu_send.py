@@ -1,4 +1,4 @@
-"""Sending objects: retries, peers with limits, what is rewritten and what is not (features/remotes)."""
+"""Sending objects: retries, peers with limits, what is rewritten and what is not (dimse/scu)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from isocenter.dimse.net.server import DimseServer
 from isocenter.dimse.net.service import Accept, Answer, Reject
 from isocenter.dimse.protocol import rejections
 from isocenter.dimse.protocol.negotiation import SupportedSyntax, negotiate
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.peers import Peer, Remotes
-from isocenter.features.remotes.sending import SendObjects, SendOutcome, SendPolicy, Sent
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.dimse.scu.sending import SendObjects, SendOutcome, SendPolicy, Sent
 from isocenter.kit.errors import InternalError
 from services.archive import CT, EXPLICIT
 from services.series import new_series

@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from isocenter.cli.scu import finding, sending
-from isocenter.features.remotes.finding import Level
-from isocenter.features.remotes.outgoing import OutgoingObject
-from isocenter.features.remotes.peers import Peer
-from isocenter.features.remotes.sending import SendOutcome, Sent
+from isocenter.dimse.scu.finding import Level
+from isocenter.dimse.scu.outgoing import OutgoingObject
+from isocenter.dimse.scu.peers import Peer
+from isocenter.dimse.scu.sending import SendOutcome, Sent
 from services.archive import Image
 
 
