@@ -19,6 +19,7 @@ from isocenter.features.audit import tables as audit_tables
 from isocenter.features.availability import tables as availability_tables
 from isocenter.features.commitment import tables as commitment_tables
 from isocenter.features.encryption import tables as encryption_tables
+from isocenter.features.spanner import tables as spanner_tables
 from isocenter.features.worklist import tables as worklist_tables
 from isocenter.platform.db.types import metadata
 from services.archive import fresh_url
@@ -31,6 +32,7 @@ assert (
     is availability_tables.metadata
     is commitment_tables.metadata
     is encryption_tables.metadata
+    is spanner_tables.metadata
     is worklist_tables.metadata
     is metadata
 )  # imported: so they are declared

@@ -147,7 +147,7 @@ async def test_a_refused_peer_is_let_in_by_the_command_that_the_list_shows(
 
 
 def test_commands_mean_the_organisation_that_the_server_means() -> None:
-    from isocenter import app
+    from isocenter.app import server
     from isocenter.cli import opened
 
-    assert opened.DEFAULT_ORGANIZATION == app.DEFAULT_ORGANIZATION
+    assert opened.DEFAULT_ORGANIZATION == server.DEFAULT_ORGANIZATION

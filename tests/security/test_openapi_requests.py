@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isocenter.app import Server, open_archive
+from isocenter.app.archive import open_archive
+from isocenter.app.server import Server
 from isocenter.platform.settings import Settings
 from services.openapi_requests import Call, Operation, operations
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from structlog.testing import capture_logs
 
-import isocenter.app
+import isocenter.app.server
 import isocenter.cli.tls
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.problems import http_status
@@ -26,7 +26,7 @@ SECRET = "DOE^JOHN"
 _BY_NAME = {
     "MethodNotAllowed": lambda: MethodNotAllowed("PUT", "GET"),
 }
-assert isocenter.app and isocenter.cli.tls  # whatever they import declares its errors
+assert isocenter.app.server and isocenter.cli.tls  # whatever they import declares its errors
 
 
 def every_class() -> list[type[IsocenterError]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from isocenter.app import Server, open_archive
+from isocenter.app.archive import open_archive
+from isocenter.app.server import Server
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.settings import Settings
 from isocenter.platform.tls import TlsFiles

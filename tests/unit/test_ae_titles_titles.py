@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isocenter.dicom.ae_title import checked_title, is_ae_title
 from isocenter.features.ae_titles.entries import RefusalReason, RefusedPeer
 from isocenter.features.ae_titles.titles import (
     address_of,
     admitting_command,
     checked_host,
-    checked_title,
-    is_ae_title,
     is_loopback,
     shown_host,
 )

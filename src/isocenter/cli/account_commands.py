@@ -47,7 +47,7 @@ def with_accounts(
     database's file or password can do so anyway. Raises what opening raises, NotFound."""
 
     async def opened(database: Database) -> T:
-        from isocenter.app import installation_key_of
+        from isocenter.app.archive import installation_key_of
         from isocenter.features.accounts.opening import open_accounts
         from isocenter.features.audit.trail import AuditTrail
         from isocenter.kit.clock import SystemClock

@@ -11,7 +11,7 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.platform.db import Database
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.features.archive.deletion.deleting import Deleted
     from isocenter.features.archive.deletion.deletions import Deletion, Deletions, State, Waiting
     from isocenter.features.archive.deletion.restoring import NotRestored, Restored

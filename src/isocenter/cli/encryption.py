@@ -185,6 +185,6 @@ def _ring(database: Database, master: MasterKey | None) -> KeyRing:
 
 
 async def _ring_with_master(loaded: LoadedSettings, database: Database) -> KeyRing:
-    from isocenter.app import load_master_key_of
+    from isocenter.app.archive import load_master_key_of
 
     return _ring(database, await load_master_key_of(loaded.settings))

@@ -28,7 +28,7 @@ from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.features.archive.importing import ImportReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -85,7 +85,7 @@ def import_folder(
 
 
 async def _import(settings: Settings, folder: Path, org: str, *, quiet: bool) -> ImportReport:
-    from isocenter.app import open_archive
+    from isocenter.app.archive import open_archive
     from isocenter.features.archive.importing import FolderImport, stopped_by
 
     columns = (

@@ -10,20 +10,20 @@ from isocenter.kit.errors import NotFound
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.platform.db import Database, Row, Work
 
 T = TypeVar("T")
 
 DEFAULT_ORGANIZATION = 1
-"""The one of isocenter.app, without importing the servers for it."""
+"""The one of isocenter.app.server, without importing the servers for it."""
 
 
 def with_archive(loaded: LoadedSettings, run: Callable[[Archive], Awaitable[T]]) -> T:
     """What ``run`` returns for the open archive; it is closed afterwards. Raises what opening raises."""
     import uvloop
 
-    from isocenter.app import open_archive
+    from isocenter.app.archive import open_archive
 
     async def opened() -> T:
         async with open_archive(loaded.settings) as archive:

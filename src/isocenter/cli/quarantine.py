@@ -22,7 +22,7 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.features.archive.entry import Outcome
     from isocenter.features.archive.quarantine import Quarantined, State
 

@@ -38,7 +38,8 @@ def serve(loaded: LoadedSettings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from isocenter.app import Server, open_archive
+    from isocenter.app.archive import open_archive
+    from isocenter.app.server import Server
 
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from isocenter.platform.security import Action
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.features.archive.check import CheckReport
     from isocenter.features.archive.sweep import SweepReport
 

@@ -20,7 +20,7 @@ from isocenter.dicom.person_name import search_key
 from isocenter.kit.errors import InvalidInput
 
 # C.2.2.2.4: wild cards are for these; elsewhere * and ? are characters like any other.
-_WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _RANGE_VRS = frozenset({"DA", "DT", "TM"})
 _NEITHER_TEXT_NOR_NUMBER = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 _CANONICAL = {"DA": canonical_date, "DT": canonical_datetime, "TM": canonical_time}
@@ -176,7 +176,7 @@ def _one(vr: str, value: str) -> Universal | SingleValue | Wildcard | DateTimeRa
     if vr in _RANGE_VRS:
         # QIDO clients ask for all dates with a star, as they do for text.
         return Universal() if normal == "*" else DateTimeRange(vr, parse_range(normal, vr))
-    if vr in _WILDCARD_VRS and ("*" in normal or "?" in normal):
+    if vr in WILDCARD_VRS and ("*" in normal or "?" in normal):
         return Universal() if not normal.strip("*") else Wildcard(vr, normal)
     return SingleValue(vr, normal)
 

@@ -54,7 +54,7 @@ async def _examined(settings: Settings, url: str) -> list[tuple[Provider, list[P
 
 
 async def _of_all(settings: Settings, database: Database) -> list[tuple[Provider, list[ProviderFinding]]]:
-    from isocenter.app import installation_key_of
+    from isocenter.app.archive import installation_key_of
     from isocenter.cli.witness import operator
     from isocenter.features.accounts.joining import FIRST_ORGANIZATION
     from isocenter.features.accounts.opening import open_accounts

@@ -20,7 +20,7 @@ from isocenter.kit.errors import InvalidInput
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.doors.scp.receiving import Fetched
 
 _SHOWN = 20

@@ -25,7 +25,7 @@ from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
 
 _SHOWN = 20
 

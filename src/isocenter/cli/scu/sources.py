@@ -14,7 +14,7 @@ from isocenter.dimse.scu.outgoing import OutgoingObject
 from isocenter.kit.errors import InvalidInput, IsocenterError
 
 if TYPE_CHECKING:
-    from isocenter.app import Archive
+    from isocenter.app.archive import Archive
     from isocenter.features.archive.retrieve import StoredInstance
 
 _BATCH_FILES = 20_000

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE
+from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE, TextDecoder
 from isocenter.dicom.dataset import read_dataset, write_dataset
 from isocenter.dicom.dictionary import keyword_of, vr_of
 from isocenter.dicom.element import Element
@@ -49,11 +49,13 @@ class Question:
     """``keys`` maps tags to matching keys as text (PS3.4 C.2.2.2); an empty one asks for the value.
 
     The patient level is asked of the patient root model, which ``patient_root`` chooses for the others too.
+    ``encoder``: what text beyond ASCII is written in.
     """
 
     level: Level
     keys: Mapping[int, str]
     patient_root: bool = False
+    encoder: TextDecoder = UNICODE
 
     @property
     def model_uid(self) -> str:
@@ -63,14 +65,28 @@ class Question:
     def elements(self) -> list[Element]:
         """The request's identifier. Raises InvalidInput for a value that its attribute cannot have."""
         keys = {UNIQUE_KEYS[self.level]: "", **self.keys}
-        elements = [_element(tag, text) for tag, text in keys.items()]
+        elements = [self._element(tag, text) for tag, text in keys.items()]
         elements.append(
             Element(QUERY_RETRIEVE_LEVEL, "CS", DEFAULT_REPERTOIRE.encode(self.level.value, "CS"))
         )
         if not all(text.isascii() for text in keys.values()):
-            declared = UNICODE.encode(UNICODE.term, "CS")
+            declared = self.encoder.encode(self.encoder.term, "CS")
             elements.append(Element(SPECIFIC_CHARACTER_SET, "CS", declared))
         return elements
+
+    def _element(self, tag: int, text: str) -> Element:
+        vr = vr_of(tag)
+        if not text:
+            return Element(tag, vr, [] if vr == "SQ" else b"")
+        if vr in TEXT_VRS:
+            return Element(tag, vr, self.encoder.encode(text, vr))
+        try:
+            return Element(tag, vr, encode_numbers(text.split("\\") if vr == "AT" else _integers(text), vr))
+        except ValueError:
+            raise InvalidInput(
+                f"{keyword_of(tag) or f'{tag:08X}'} ({vr}) cannot be matched by that value",
+                remedy="Leave its value out to have it returned.",
+            ) from None
 
 
 async def find(remotes: Remotes, peer: Peer, question: Question) -> AsyncGenerator[list[Element], None]:
@@ -86,21 +102,6 @@ async def find(remotes: Remotes, peer: Peer, question: Question) -> AsyncGenerat
         async with aclosing(association.find(question.model_uid, identifier)) as matches:
             async for match in matches:
                 yield read_dataset(match, syntax)
-
-
-def _element(tag: int, text: str) -> Element:
-    vr = vr_of(tag)
-    if not text:
-        return Element(tag, vr, [] if vr == "SQ" else b"")
-    if vr in TEXT_VRS:
-        return Element(tag, vr, UNICODE.encode(text, vr))
-    try:
-        return Element(tag, vr, encode_numbers(text.split("\\") if vr == "AT" else _integers(text), vr))
-    except ValueError:
-        raise InvalidInput(
-            f"{keyword_of(tag) or f'{tag:08X}'} ({vr}) cannot be matched by that value",
-            remedy="Leave its value out to have it returned.",
-        ) from None
 
 
 def _integers(text: str) -> list[int]:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
+from isocenter.dicom.ae_title import checked_title
 from isocenter.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
 from isocenter.features.ae_titles import queries
-from isocenter.features.ae_titles.titles import checked_title
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput, NotFound
 from isocenter.platform.db import Database, Row, Work

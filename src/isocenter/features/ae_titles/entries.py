@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isocenter.features.ae_titles.titles import admitting_command, is_ae_title
+from isocenter.dicom.ae_title import is_ae_title
+from isocenter.features.ae_titles.titles import admitting_command
 from isocenter.kit.errors import InvalidInput
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from isocenter.dicom.ae_title import checked_title
 from isocenter.features.ae_titles import queries
 from isocenter.features.ae_titles.admission import DEFAULT_ORGANIZATION, REFRESH_S, Admission
 from isocenter.features.ae_titles.certificates import checked_certificate
@@ -16,7 +17,7 @@ from isocenter.features.ae_titles.entries import (
     checked_services,
     services_of,
 )
-from isocenter.features.ae_titles.titles import address_of, checked_host, checked_title, network_of
+from isocenter.features.ae_titles.titles import address_of, checked_host, network_of
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database, Row, Work

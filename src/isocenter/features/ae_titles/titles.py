@@ -1,9 +1,8 @@
-"""What an AE title and the place it calls from may look like."""
+"""Where an AE title may call from, and the command that lets it in."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 import shlex
 from functools import lru_cache
 
@@ -11,26 +10,6 @@ from isocenter.kit.errors import InvalidInput
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# PS3.5 §6.2, AE: the default repertoire without backslash and control characters, 16 characters at most.
-_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}", re.ASCII)
-
-
-def checked_title(text: str) -> str:
-    """The title without its insignificant leading and trailing spaces. Raises InvalidInput."""
-    title = text.strip(" ")
-    if not is_ae_title(title):
-        raise InvalidInput(
-            f"{text[:40]!r} is no AE title.",
-            code="invalid-ae-title",
-            remedy="An AE title has 1 to 16 printable ASCII characters and no backslash (PS3.5 §6.2).",
-        )
-    return title
-
-
-def is_ae_title(text: str) -> bool:
-    """Whether this, without padding, may be an AE title."""
-    return bool(_AE_TITLE.fullmatch(text)) and text == text.strip(" ")
 
 
 def checked_host(text: str) -> str:

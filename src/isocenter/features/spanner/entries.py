@@ -43,7 +43,8 @@ class Quirks:
     saying so; 0: as many as there are. ``patient_root``: it is asked by the patient root model.
     ``upper_case_names``: it finds names only if they are written in upper case. ``needs``: keywords of which
     a question at that level must hold one with a value, or the source is not asked. ``unreturned``: keywords
-    that it matches on without returning them.
+    that it matches on without returning them. ``escapes``: whether it understands what is escaped in an
+    address (%5E); where not, a wild card stands for it.
     """
 
     wildcards: bool = True
@@ -54,6 +55,7 @@ class Quirks:
     upper_case_names: bool = False
     needs: Mapping[Level, tuple[str, ...]] = field(default_factory=dict)
     unreturned: frozenset[str] = frozenset()
+    escapes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

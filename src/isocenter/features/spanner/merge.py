@@ -113,8 +113,9 @@ class Gathered:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def answers(self, sources: Iterable[Standing]) -> list[Answer]:
-        """Merged, in display order: the latest study first, then by identity."""
+    def answers(self, sources: Iterable[Standing], *, joined: bool = True) -> list[Answer]:
+        """In display order: the latest study first, then by identity. Not ``joined``: each source's rows are
+        answers of their own."""
         standings = {source.source_id: source for source in sources}
         found: list[Answer] = []
         for identity, by_source in self._rows.items():
@@ -123,7 +124,11 @@ class Gathered:
                 for source_id, rows in by_source.items()
                 for row in (rows if len(rows) == 1 else sorted(rows, key=row_json))
             ]
-            found.extend(_answers(self.level, identity, members))
+            found.extend(
+                _answers(self.level, identity, members)
+                if joined
+                else [_of_one(identity, member) for member in sorted(members, key=_standing)]
+            )
         return sorted(found, key=_display_order)
 
 
@@ -140,12 +145,16 @@ def identity_of(level: Level, row: Row) -> Identity | None:
 def _answers(level: Level, identity: Identity, members: list[_Member]) -> list[Answer]:
     if len(members) == 1:
         return [_of_one(identity, members[0])]
-    members.sort(key=lambda member: (member.source.rank, member.source.source_id))
+    members.sort(key=_standing)
     alike = same_patient if level is Level.PATIENT else same_in_one_study
     patients = _by_patient(members, alike)
     # At the patient level equal IDs of two domains are no surprise.
     shared = len(patients) > 1 and level is not Level.PATIENT
     return [_of_many(identity, some, shared=shared) for some in patients]
+
+
+def _standing(member: _Member) -> tuple[int, int]:
+    return member.source.rank, member.source.source_id
 
 
 def _by_patient(members: Sequence[_Member], alike: Callable[[Person, Person], bool]) -> list[list[_Member]]:

@@ -25,6 +25,9 @@ class Permission(StrEnum):
     STATISTICS_READ = "statistics:read"
     AE_TITLES_READ = "ae-titles:read"
     AE_TITLES_MANAGE = "ae-titles:manage"
+    SPANNER_SEARCH = "spanner:search"
+    SOURCES_READ = "sources:read"
+    SOURCES_MANAGE = "sources:manage"
     COMMITMENTS_READ = "commitments:read"
     COMMITMENTS_MANAGE = "commitments:manage"
     USERS_READ = "users:read"
@@ -46,7 +49,7 @@ class Role(StrEnum):
     SERVICE = "service"  # a program rather than a person
 
 
-_READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE})
+_READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE, Permission.SPANNER_SEARCH})
 _STORES = frozenset({Permission.STUDIES_STORE})
 _PERFORMS = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_PERFORM})
 _SETTLES = frozenset({Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE})
@@ -63,7 +66,7 @@ PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {
     | _SCHEDULES
     | _SETTLES
     | {Permission.PATIENTS_READ, Permission.PATIENTS_MANAGE}
-    | {Permission.DELETIONS_READ, Permission.STATISTICS_READ},
+    | {Permission.DELETIONS_READ, Permission.STATISTICS_READ, Permission.SOURCES_READ},
     Role.RADIOLOGIST: _READS | _STORES | _PERFORMS | {Permission.PATIENTS_READ},
     Role.ADMIN: frozenset(Permission) - OPERATOR_PERMISSIONS,
     Role.SERVICE: _READS

@@ -1,0 +1,1 @@
+"""Composing the program: from settings to an open archive, and from an archive to a running server."""

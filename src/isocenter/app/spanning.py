@@ -1,0 +1,61 @@
+"""From an open archive to one that asks other archives too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from isocenter.app.archive import Archive, installation_key_of
+from isocenter.app.outgoing import calling_tls
+from isocenter.dimse.scu.peers import Remotes
+from isocenter.doors.spanning.calling import Calling
+from isocenter.features.spanner.configurations import Configurations
+from isocenter.features.spanner.running import RunningQueries
+from isocenter.features.spanner.service import Spanner
+from isocenter.features.spanner.sources import Sources
+from isocenter.platform.security.sealed_words import SealedWords
+
+_CLOSE_S = 1.5
+"""Whoever does not answer a release in time is left: a server that ends cannot wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spanning:
+    sources: Sources
+    configurations: Configurations
+    spanner: Spanner
+    running: RunningQueries
+    remotes: Remotes
+
+    async def close(self) -> None:
+        """Questions under way are cancelled, associations released."""
+        await self.spanner.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.remotes.close()
+
+
+def spanning_of(archive: Archive) -> Spanning:
+    """Close it. Raises InvalidInput, Unavailable where the installation key cannot be had."""
+    settings = archive.settings
+    seal = SealedWords(installation_key_of(settings).derived("sources"))
+    sources = Sources(archive.database, archive.clock, seal)
+    configurations = Configurations(archive.database, archive.clock)
+    remotes = Remotes()
+    calling = Calling(
+        archive.database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context
+    )
+    spanner = Spanner(configurations, calling.adapter, archive.clock)
+    return Spanning(sources, configurations, spanner, RunningQueries(archive.clock), remotes)
+
+
+@contextlib.asynccontextmanager
+async def open_spanning(archive: Archive) -> AsyncIterator[Spanning]:
+    """For as long as a command takes."""
+    spanning = spanning_of(archive)
+    try:
+        yield spanning
+    finally:
+        await spanning.close()

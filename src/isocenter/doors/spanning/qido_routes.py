@@ -1,0 +1,210 @@
+"""``/api/v1/spanner/qido`` and ``/api/v1/spanner/queries``: one question to all archives of a configuration.
+
+Asked with ``Accept: text/event-stream``, rows are told as they come (HTML Living Standard §9.2); with
+``async=true`` the answer is fetched later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
+from isocenter.doors.http.gate import Gate
+from isocenter.doors.http.services import HttpLimits
+from isocenter.doors.http.witness import Told, Witness
+from isocenter.doors.spanning.answers import (
+    data_sets,
+    envelope,
+    headers_of,
+    outcome_model,
+    rows_json,
+)
+from isocenter.doors.spanning.questions import Asked, asked
+from isocenter.features.spanner.asking import Asking, Came, SpanningFailed
+from isocenter.features.spanner.fan_out import Outcome
+from isocenter.features.spanner.question import Level
+from isocenter.features.spanner.running import Running, RunningQueries
+from isocenter.features.spanner.service import Spanned, Spanner
+from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
+
+EVENT_STREAM = "text/event-stream"
+_RESOURCES = {
+    "patients": Level.PATIENT,
+    "studies": Level.STUDY,
+    "series": Level.SERIES,
+    "instances": Level.INSTANCE,
+}
+Resource = Annotated[str, Path(pattern="^(patients|studies|series|instances)$")]
+ConfigId = Annotated[int, Query(ge=1, description="The spanner configuration to ask.")]
+QueryId = Annotated[str, Path(max_length=64)]
+
+
+def qido_router(
+    spanner: Spanner,
+    running: RunningQueries,
+    gate: Gate,
+    limits: HttpLimits,
+    recorder: Recorder | None = None,
+) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/spanner", tags=["spanner"])
+    witness = Witness(recorder or NoRecorder(), "spanner-query")
+    searches = gate.needs(Permission.SPANNER_SEARCH)
+
+    @router.get("/qido/{resource}")
+    async def search(
+        request: Request,
+        *,
+        resource: Resource,
+        spanner_config_id: ConfigId,
+        later: Annotated[bool, Query(alias="async")] = False,
+        in_envelope: Annotated[bool, Query(alias="envelope")] = False,
+        subject: Subject = searches,
+    ) -> Response:
+        """Parameters are QIDO-RS's: DICOM keywords or tags, includefield, limit, offset. ``envelope``: an
+        object that tells of each source, and of each value where it is from. ``async``: 202 at once; the
+        answer is at the address in Location."""
+        level = _RESOURCES[resource]
+        async with witness.of(request, Action.SEARCH, str(spanner_config_id)) as told:
+            told.update(_keys(request), level=level)
+            question = asked(request, level, limits)
+            organization_id = subject.organization_id
+            if later:
+                running.check_room(organization_id)
+                asking = await spanner.begin(organization_id, spanner_config_id, question.question)
+                return _accepted(running.keep(organization_id, subject.id, spanner_config_id, asking))
+            if EVENT_STREAM in request.headers.get("accept", ""):
+                asking = await spanner.begin(organization_id, spanner_config_id, question.question)
+                return _event_stream(asking)
+            spanned = await spanner.ask(
+                organization_id, spanner_config_id, question.question, fresh=_wants_fresh(request)
+            )
+            _tell(told, spanned)
+            return _answer(request, spanned, question, in_envelope=in_envelope)
+
+    @router.get("/queries/{query_id}/status")
+    async def status(query_id: QueryId, subject: Subject = searches) -> dict[str, Any]:
+        """``state``: running, finished, failed, cancelled."""
+        return _status(running.get(subject.organization_id, subject.id, query_id))
+
+    @router.get("/queries/{query_id}/results")
+    async def results(
+        request: Request,
+        *,
+        query_id: QueryId,
+        offset: Annotated[int, Query(ge=0, le=100_000)] = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+        subject: Subject = searches,
+    ) -> Response:
+        """What has come, in the envelope; also while it runs."""
+        found = running.get(subject.organization_id, subject.id, query_id)
+        async with witness.of(request, Action.SEARCH, str(found.config_id)) as told:
+            told["query"] = query_id
+            if found.asking.is_over:
+                found.asking.check()
+            result = found.asking.so_far()
+            page = result.answers[offset : offset + limit]
+            told["answers"] = len(page)
+            body = envelope(Spanned(result)) | {"state": _state(found), "total": len(result.answers)}
+            body["results"] = body["results"][offset : offset + limit]
+            return Response(orjson.dumps(body), media_type=JSON)
+
+    @router.get("/queries/{query_id}/events")
+    async def events(query_id: QueryId, subject: Subject = searches) -> Response:
+        """From its beginning on, as they happened and happen."""
+        return _event_stream(running.get(subject.organization_id, subject.id, query_id).asking)
+
+    @router.delete("/queries/{query_id}")
+    async def cancel(query_id: QueryId, subject: Subject = searches) -> dict[str, int]:
+        """The sources are told to stop, unless somebody else waits for the same answer."""
+        running.remove(subject.organization_id, subject.id, query_id)
+        return {"removed": 1}
+
+    return router
+
+
+def _answer(request: Request, spanned: Spanned, question: Asked, *, in_envelope: bool) -> Response:
+    headers = headers_of(spanned, question.warnings, str(request.base_url).rstrip("/"))
+    if in_envelope:
+        return Response(orjson.dumps(envelope(spanned)), headers=headers, media_type=JSON)
+    return Response(data_sets(spanned.result), headers=headers, media_type=DICOM_JSON)
+
+
+def _accepted(found: Running) -> Response:
+    base = f"/api/v1/spanner/queries/{found.id}"
+    body = {
+        "id": found.id,
+        "status": f"{base}/status",
+        "results": f"{base}/results",
+        "events": f"{base}/events",
+    }
+    return Response(orjson.dumps(body), 202, {"location": f"{base}/status"}, JSON)
+
+
+def _status(found: Running) -> dict[str, Any]:
+    result = found.asking.so_far()
+    ended = {one.source.id for one in result.outcomes}
+    waiting = [step.source for step in found.asking.plan.steps if step.source.id not in ended]
+    return {
+        "id": found.id,
+        "state": _state(found),
+        "results": len(result.answers),
+        "sources": [outcome_model(one) for one in result.outcomes],
+        "waiting_for": [{"id": source.id, "name": source.name} for source in waiting],
+    }
+
+
+def _state(found: Running) -> str:
+    if found.asking.is_cancelled:
+        return "cancelled"
+    if not found.asking.is_over:
+        return "running"
+    try:
+        found.asking.check()
+    except SpanningFailed:
+        return "failed"
+    return "finished"
+
+
+def _event_stream(asking: Asking) -> Response:
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(_events(asking), headers=headers, media_type=EVENT_STREAM)
+
+
+async def _events(asking: Asking) -> AsyncIterator[bytes]:
+    with asking.interest():
+        async for event in asking.watch():
+            match event:
+                case Came(source, rows):
+                    yield _event("rows", {"source": source.id, "name": source.name, "rows": rows_json(rows)})
+                case Outcome():
+                    yield _event("source", outcome_model(event))
+        result = asking.so_far()
+        yield _event("end", {"complete": result.is_complete, "results": len(result.answers)})
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
+
+
+def _wants_fresh(request: Request) -> bool:
+    return "no-cache" in request.headers.get("cache-control", "").lower()
+
+
+def _keys(request: Request) -> Told:
+    keys: Told = {}
+    for name, value in request.query_params.multi_items():
+        keys[name] = f"{keys[name]}\\{value}" if name in keys else value
+    return keys
+
+
+def _tell(told: Told, spanned: Spanned) -> None:
+    result = spanned.result
+    told["answers"] = len(result.answers)
+    told["sources"] = len(result.outcomes)
+    if result.missing:
+        told["missing"] = ", ".join(f"{one.source.id} {one.ended}" for one in result.missing)

@@ -1,0 +1,186 @@
+"""A question under way: whoever asked it, whoever asked the same, and whoever watches share one fan-out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from isocenter.features.spanner.entries import Configuration, FailureStrategy, Source
+from isocenter.features.spanner.failures import Ended
+from isocenter.features.spanner.fan_out import FanOut, Outcome
+from isocenter.features.spanner.merge import Answer, Gathered, Standing
+from isocenter.features.spanner.plan import Plan
+from isocenter.features.spanner.question import Question
+from isocenter.features.spanner.rows import Row
+from isocenter.kit.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """Rows of one source."""
+
+    source: Source
+    rows: Sequence[Row]
+
+
+Event = Came | Outcome
+
+
+class SpanningFailed(Unavailable):
+    """What was asked for cannot be said without the sources that failed."""
+
+    default_code = "spanning-failed"
+
+    def __init__(self, detail: str, outcomes: Sequence[Outcome]) -> None:
+        said = "; ".join(
+            f"{one.source.name}: {one.ended} ({one.detail})" for one in outcomes if one.is_missing
+        )
+        super().__init__(
+            f"{detail} {said}.",
+            remedy="GET /api/v1/sources/{id}/health tells what is wrong with a source.",
+        )
+        self.outcomes = tuple(outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``answers`` from the offset on; ``more``: there are others after them. ``at_us``: when it was asked, µs
+    since 1970 UTC."""
+
+    answers: Sequence[Answer]
+    outcomes: Sequence[Outcome]
+    more: bool
+    at_us: int
+    took_s: float
+
+    @property
+    def missing(self) -> list[Outcome]:
+        return [one for one in self.outcomes if one.is_missing]
+
+    @property
+    def is_complete(self) -> bool:
+        return not any(one.is_missing or one.more for one in self.outcomes)
+
+
+@dataclass(eq=False)
+class Asking:
+    """``standings``: the sources as the merge knows them."""
+
+    configuration: Configuration
+    question: Question
+    plan: Plan
+    standings: Sequence[Standing]
+    at_us: int
+    events: list[Event] = field(default_factory=list)
+    gathered: Gathered = field(init=False)
+    _outcomes: list[Outcome] = field(default_factory=list)
+    _interested: int = 0
+    _is_cancelled: bool = False
+    _task: asyncio.Task[None] | None = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _took_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.gathered = Gathered(self.question.level)
+
+    def start(self, run: FanOut, *, over: Callable[[], None]) -> None:
+        """``over`` is called when it has ended, however."""
+        self._task = asyncio.create_task(self._run(run))
+        self._task.add_done_callback(lambda _: over())
+
+    async def _run(self, run: FanOut) -> None:
+        begun_s = asyncio.get_running_loop().time()
+        try:
+            self._outcomes = await run.run(self.plan)
+        finally:
+            self._took_s = asyncio.get_running_loop().time() - begun_s
+            self._tell()
+
+    # ---- while it runs
+
+    def take(self, source: Source, rows: Sequence[Row]) -> None:
+        self.gathered.add(source.id, rows)
+        self.events.append(Came(source, rows))
+        self._tell()
+
+    def ended(self, outcome: Outcome) -> None:
+        self.events.append(outcome)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    @property
+    def is_over(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Nobody was interested any more."""
+        return self._is_cancelled
+
+    @contextmanager
+    def interest(self) -> Iterator[None]:
+        """When nobody is interested any more, the question is cancelled at every source."""
+        self._interested += 1
+        try:
+            yield
+        finally:
+            self._interested -= 1
+            if not self._interested:
+                self.cancel()
+
+    def cancel(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._is_cancelled = True
+            self._task.cancel()
+
+    async def watch(self) -> AsyncIterator[Event]:
+        """What has come, then what comes, until it is over. Hold an `interest` meanwhile."""
+        seen = 0
+        while True:
+            news = self._news
+            while seen < len(self.events):
+                yield self.events[seen]
+                seen += 1
+            if self.is_over or self._outcomes or self._is_cancelled:
+                return
+            await news.wait()
+
+    # ---- what came of it
+
+    async def settled(self) -> Result:
+        """Once all sources have answered, failed, or are no longer waited for. Raises SpanningFailed as the
+        configuration has it, and where none has answered: that is not an empty answer."""
+        assert self._task is not None
+        await asyncio.wait([self._task])
+        if self._task.cancelled():
+            raise Unavailable("The question was cancelled.", code="query-cancelled", remedy="Ask again.")
+        self._task.result()
+        self.check()
+        return self.so_far()
+
+    def so_far(self) -> Result:
+        """Of the sources that have ended, and the rows of those that have not."""
+        question = self.question
+        joined = self.configuration.deduplication_enabled
+        answers = self.gathered.answers(self.standings, joined=joined)
+        wanted = answers[question.offset : question.rows_max]
+        outcomes = self._outcomes or [one for one in self.events if isinstance(one, Outcome)]
+        return Result(wanted, outcomes, len(answers) > question.rows_max, self.at_us, self._took_s)
+
+    def check(self) -> None:
+        """Raises SpanningFailed."""
+        missing = [one for one in self._outcomes if one.is_missing]
+        if not missing:
+            return
+        if not any(one.ended is Ended.ANSWERED for one in self._outcomes):
+            raise SpanningFailed("None of the sources answered:", self._outcomes)
+        if self.plan.strategy is FailureStrategy.PARTIAL_RESULTS:
+            return
+        raise SpanningFailed(
+            f"{self.configuration.name} requires all of its sources, and not all answered:", self._outcomes
+        )

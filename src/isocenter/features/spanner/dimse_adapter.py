@@ -1,0 +1,162 @@
+"""A PACS that is asked by C-FIND (PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE, TextDecoder, decoder_for
+from isocenter.dicom.dictionary import vr_of
+from isocenter.dicom.element import Element
+from isocenter.dicom.json_dataset import dataset_json
+from isocenter.dicom.json_model import fragment
+from isocenter.dicom.scan_limits import ScanError
+from isocenter.dicom.tags import SERIES_INSTANCE_UID, SPECIFIC_CHARACTER_SET, STUDY_INSTANCE_UID
+from isocenter.dimse.net.client import Proposal
+from isocenter.dimse.scu import finding
+from isocenter.dimse.scu.echo import echo
+from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.features.spanner.adapters import Reached, Rows
+from isocenter.features.spanner.entries import Quirks
+from isocenter.features.spanner.failures import of_dimse
+from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.rows import first_value, is_empty
+from isocenter.kit.errors import IsocenterError
+
+_LEVELS = {
+    Level.PATIENT: finding.Level.PATIENT,
+    Level.STUDY: finding.Level.STUDY,
+    Level.SERIES: finding.Level.SERIES,
+    Level.INSTANCE: finding.Level.IMAGE,
+}
+_NO_KEYS = frozenset({SPECIFIC_CHARACTER_SET, 0x00080052, 0x00081190})
+"""The character set is declared, not asked for; the level has its own place; URLs are DICOMweb's."""
+
+_OF_THE_EXCHANGE = frozenset({SPECIFIC_CHARACTER_SET, 0x00080052})
+_RANGE_VRS = frozenset({"DA", "DT", "TM"})
+_UNCOMBINED = ((0x00080020, 0x00080030), (0x00080021, 0x00080031))
+_ABOVE = {
+    Level.SERIES: (STUDY_INSTANCE_UID,),
+    Level.INSTANCE: (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID),
+}
+
+
+class DimseAdapter:
+    def __init__(self, remotes: Remotes, peer: Peer, quirks: Quirks) -> None:
+        self._remotes = remotes
+        self._peer = peer
+        self._quirks = quirks
+        self._decoder = decoder_for(quirks.character_set.encode()) if quirks.character_set else None
+
+    async def ask(self, question: Question) -> Rows:
+        """A question about instances that names the study alone is asked of its series one after the other:
+        below the level of the key, C-FIND is hierarchical (C.4.1.3.1.1)."""
+        by_study = question.level is Level.INSTANCE and not question.matches.get(SERIES_INSTANCE_UID)
+        if not by_study:
+            async with aclosing(self._ask(question.level, self._keys(question))) as found:
+                async for row in found:
+                    yield row
+            return
+        study_uid = question.matches.get(STUDY_INSTANCE_UID, "")
+        series = {STUDY_INSTANCE_UID: study_uid, SERIES_INSTANCE_UID: ""}
+        uids: list[str] = []
+        async with aclosing(self._ask(Level.SERIES, series)) as found:
+            async for rows in found:
+                uids += [uid for row in rows if (uid := first_value(row, SERIES_INSTANCE_UID))]
+        for uid in dict.fromkeys(uids):
+            keys = {**self._keys(question), SERIES_INSTANCE_UID: uid}
+            async with aclosing(self._ask(Level.INSTANCE, keys)) as found:
+                async for rows in found:
+                    yield rows
+
+    async def _ask(self, level: Level, keys: Mapping[int, str]) -> Rows:
+        fixed = {tag: uid for tag in _ABOVE.get(level, ()) if (uid := keys.get(tag, "")) and "\\" not in uid}
+        given = {
+            tag: fragment(tag, "UI", uid.encode(), DEFAULT_REPERTOIRE)[11:] for tag, uid in fixed.items()
+        }
+        asked = finding.Question(
+            _LEVELS[level], keys, patient_root=self._quirks.patient_root, encoder=self._decoder or UNICODE
+        )
+        try:
+            async with aclosing(finding.find(self._remotes, self._peer, asked)) as matches:
+                async for match in matches:
+                    row = row_of_elements(match, self._decoder)
+                    # Above its level an answer need not repeat what it was asked with.
+                    row.update((tag, uid) for tag, uid in given.items() if is_empty(row.get(tag, "")))
+                    yield [row]
+        except (IsocenterError, ScanError) as error:
+            raise of_dimse(error) from error
+
+    def _keys(self, question: Question) -> dict[int, str]:
+        keys = dict.fromkeys(question.wanted - _NO_KEYS, "")
+        for tag, text in question.matches.items():
+            if tag not in _NO_KEYS:
+                keys[tag] = self._key(tag, text)
+        for date_tag, time_tag in _UNCOMBINED:
+            # Each matched alone would leave out what lies within the range of both.
+            if "-" in keys.get(date_tag, "") and keys.get(time_tag):
+                keys[time_tag] = ""
+        return keys
+
+    def _key(self, tag: int, text: str) -> str:
+        """As the source understands it; empty where it does not, and its rows are checked here."""
+        vr, quirks = vr_of(tag), self._quirks
+        if vr == "PN" and quirks.upper_case_names:
+            text = text.upper()
+        if not quirks.ranges and vr in _RANGE_VRS and "-" in text:
+            return ""
+        if not quirks.wildcards and ("*" in text or "?" in text):
+            return ""
+        if self._decoder is not None and not text.isascii() and not self._decoder.holds(text):
+            return ""
+        return text
+
+    async def reach(self) -> Reached:
+        """Its echo, and which models of C-FIND it agrees to."""
+        begun_s = time.monotonic()
+        try:
+            await echo(self._remotes, self._peer)
+        except IsocenterError as error:
+            raise of_dimse(error) from error
+        echo_s = time.monotonic() - begun_s
+        return Reached(echo_s, await self._supported())
+
+    async def _supported(self) -> tuple[str, ...]:
+        contexts = tuple(Proposal(uid) for uid in _MODELS)
+        try:
+            async with self._remotes.association(self._peer, contexts) as association:
+                return tuple(name for uid, name in _MODELS.items() if association.accepted(uid))
+        except IsocenterError as error:
+            raise of_dimse(error) from error
+
+    async def close(self) -> None:
+        """Associations are everybody's; those that lie idle end by themselves."""
+
+
+_MODELS = {
+    "1.2.840.10008.5.1.4.1.2.1.1": "find-patient-root",
+    "1.2.840.10008.5.1.4.1.2.2.1": "find-study-root",
+    "1.2.840.10008.5.1.4.1.2.1.2": "move-patient-root",
+    "1.2.840.10008.5.1.4.1.2.2.2": "move-study-root",
+    "1.2.840.10008.5.1.4.1.2.1.3": "get-patient-root",
+    "1.2.840.10008.5.1.4.1.2.2.3": "get-study-root",
+}
+
+
+def row_of_elements(elements: Sequence[Element], decoder: TextDecoder | None = None) -> dict[int, str]:
+    """An identifier's attributes as JSON. ``decoder``: for a source that is wrong about its character set."""
+    declared = next((one for one in elements if one.tag == SPECIFIC_CHARACTER_SET), None)
+    if decoder is None:
+        raw = declared.value if declared is not None and isinstance(declared.value, bytes) else None
+        decoder = decoder_for(raw)
+    row: dict[int, str] = {}
+    for element in elements:
+        tag, value = element.tag, element.value
+        if tag in _OF_THE_EXCHANGE:
+            continue
+        if isinstance(value, bytes):
+            row[tag] = fragment(tag, element.vr, value, decoder)[11:]
+        else:
+            row[tag] = dataset_json([element], decoder).decode()[12:-1]
+    return row

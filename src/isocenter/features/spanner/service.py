@@ -1,0 +1,170 @@
+"""Asking many archives one question: what stands behind the API, the viewer, the command, the AE title."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from isocenter.features.spanner.adapters import Adapt, Adapters, Reached
+from isocenter.features.spanner.asking import Asking, Result
+from isocenter.features.spanner.breaker import BreakerState
+from isocenter.features.spanner.configurations import Configurations, SetUp
+from isocenter.features.spanner.entries import Source
+from isocenter.features.spanner.failures import SourceFailed
+from isocenter.features.spanner.fan_out import FanOut
+from isocenter.features.spanner.filtering import Filter
+from isocenter.features.spanner.flights import Flights
+from isocenter.features.spanner.merge import Standing
+from isocenter.features.spanner.plan import plan
+from isocenter.features.spanner.question import Question
+from isocenter.features.spanner.turnstile import Mishap, Turnstile
+from isocenter.kit.clock import Clock, now_us
+
+_SET_UP_KEPT_S = 1.0
+"""A change by another process is seen so much later."""
+
+_SET_UPS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Spanned:
+    """``age_s``: how long ago the sources were asked; 0: now."""
+
+    result: Result
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``problem``: why it cannot be reached; empty: it can. ``median_s``: how long it took to answer of late.
+    ``mishaps``: the latest first."""
+
+    reached: Reached | None
+    problem: str
+    remedy: str
+    breaker: BreakerState
+    median_s: float | None
+    mishaps: tuple[Mishap, ...]
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.reached is not None
+
+
+class Spanner:
+    """One in a process: it knows how the sources do."""
+
+    def __init__(self, configurations: Configurations, adapt: Adapt, clock: Clock) -> None:
+        self._configurations = configurations
+        self._adapters = Adapters(adapt)
+        self._clock = clock
+        self._turnstiles: dict[tuple[int, int], tuple[int, Turnstile]] = {}
+        self._flights = Flights(clock)
+        self._set_ups: dict[tuple[int, int], tuple[float, SetUp]] = {}
+
+    async def ask(
+        self, organization_id: int, config_id: int, question: Question, *, fresh: bool = False
+    ) -> Spanned:
+        """The merged answer. ``fresh``: not one that was kept.
+
+        Raises NotFound, InvalidInput, and SpanningFailed as the configuration has it.
+        """
+        set_up = await self._set_up(organization_id, config_id)
+        key = _key(organization_id, set_up, question)
+        if not fresh:
+            kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
+            if kept is not None:
+                return Spanned(kept.result, kept.age_s)
+        asking = self._begin(organization_id, set_up, question, key)
+        with asking.interest():
+            result = await asking.settled()
+        self._flights.keep(key, result)
+        return Spanned(result)
+
+    async def begin(self, organization_id: int, config_id: int, question: Question) -> Asking:
+        """For who watches or comes back later: hold an interest in it. Raises NotFound, InvalidInput."""
+        set_up = await self._set_up(organization_id, config_id)
+        return self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
+
+    def _begin(self, organization_id: int, set_up: SetUp, question: Question, key: Hashable) -> Asking:
+        Filter(question)  # raises for what no attribute can have, before anybody is asked
+        turnstiles = {one.source.id: self.turnstile(organization_id, one.source) for one in set_up.sources}
+        conditions = {source_id: one.condition() for source_id, one in turnstiles.items()}
+        planned = plan(set_up.configuration, set_up.sources, question, conditions)
+
+        def begin(over: Callable[[], None]) -> Asking:
+            asking = Asking(set_up.configuration, question, planned, _standings(set_up), now_us(self._clock))
+            run = FanOut(
+                organization_id,
+                question,
+                self._adapters.of,
+                turnstiles,
+                take=asking.take,
+                ending=asking.ended,
+            )
+            asking.start(run, over=over)
+            return asking
+
+        return self._flights.join(key, begin)
+
+    async def health(self, organization_id: int, source: Source) -> Health:
+        """Calls it. A source that is reached is no longer left alone."""
+        turnstile = self.turnstile(organization_id, source)
+        reached, problem, remedy = None, "", ""
+        try:
+            reached = await self._adapters.of(organization_id, source).reach()
+        except SourceFailed as failure:
+            problem, remedy = failure.detail, failure.remedy
+        else:
+            turnstile.breaker.answered()
+        record = turnstile.record
+        mishaps = tuple(reversed(record.mishaps))
+        return Health(reached, problem, remedy, turnstile.state(), record.median_s, mishaps)
+
+    def turnstile(self, organization_id: int, source: Source) -> Turnstile:
+        """How it does is forgotten when it is changed: it may be another one now."""
+        key = organization_id, source.id
+        known = self._turnstiles.get(key)
+        if known is None or known[0] != source.version:
+            known = source.version, Turnstile(source.limits, self._clock)
+            self._turnstiles[key] = known
+        return known[1]
+
+    def forget(self, organization_id: int) -> None:
+        """Somebody changed its sources or configurations."""
+        self._set_ups = {key: kept for key, kept in self._set_ups.items() if key[0] != organization_id}
+
+    async def _set_up(self, organization_id: int, config_id: int) -> SetUp:
+        key, now_s = (organization_id, config_id), self._clock.monotonic_s()
+        known = self._set_ups.get(key)
+        if known is not None and now_s - known[0] < _SET_UP_KEPT_S:
+            return known[1]
+        found = await self._configurations.get(organization_id, config_id)
+        if len(self._set_ups) >= _SET_UPS_MAX:
+            self._set_ups.clear()
+        self._set_ups[key] = now_s, found
+        return found
+
+    async def close(self) -> None:
+        """Questions under way are cancelled at their sources."""
+        self._flights.cancel()
+        await self._adapters.close()
+
+
+def _standings(set_up: SetUp) -> list[Standing]:
+    ordered = sorted(set_up.sources, key=lambda one: (one.priority, one.source.name, one.source.id))
+    return [Standing(one.source.id, rank, one.source.issuer) for rank, one in enumerate(ordered)]
+
+
+def _key(organization_id: int, set_up: SetUp, question: Question) -> Hashable:
+    return (
+        organization_id,
+        set_up.configuration.id,
+        set_up.configuration.version,
+        tuple((one.source.id, one.source.version) for one in set_up.sources),
+        question.level,
+        tuple(sorted(question.matches.items())),
+        question.returned,
+        question.limit,
+        question.offset,
+    )

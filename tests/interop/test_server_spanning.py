@@ -1,0 +1,194 @@
+"""One question to the archive itself, to Orthanc by DIMSE and by DICOMweb, and to nobody at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+
+from services.isocenter import Isocenter
+from services.orthanc import Orthanc
+from services.processes import free_ports
+from services.series import new_series
+
+_STUDY_UID, _NAME, _INSTANCES = "0020000D", "00100010", "00201208"
+_FOUND_IN = "00091001"
+
+
+@dataclass
+class Spanning:
+    """The archive, with a configuration of its own for each test."""
+
+    server: Isocenter
+    orthanc: Orthanc
+    config_id: int = 0
+    sources: dict[str, int] = field(default_factory=dict)
+
+    def call(self, method: str, path: str, body: Any = None, expect: int = 200) -> Any:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        content = orjson.dumps(body) if body is not None else None
+        status, answer = self.server.request(method, path, content, headers)
+        assert status == expect, (status, answer)
+        return orjson.loads(answer)
+
+    def configure(self, **fields: Any) -> None:
+        made = self.call("POST", "/api/v1/config/spanner/", {"name": f"c{free_ports(1)[0]}", **fields}, 201)
+        self.config_id = made["id"]
+
+    def add(self, name: str, priority: int = 100, **fields: Any) -> int:
+        unique = f"{name} {free_ports(1)[0]}"
+        source_id: int = self.call("POST", "/api/v1/sources", {"name": unique, **fields}, 201)["id"]
+        mapped = {"source_id": source_id, "priority": priority}
+        self.call("POST", f"/api/v1/config/spanner/{self.config_id}/sources/", mapped, 201)
+        self.sources[name] = source_id
+        return source_id
+
+    def add_own_archive(self) -> int:
+        return self.add("own", priority=1, type="local")
+
+    def add_orthanc_by_dimse(self, **fields: Any) -> int:
+        place = {"ae_title": self.orthanc.ae_title, "host": "127.0.0.1", "port": self.orthanc.dicom_port}
+        return self.add("dimse", type="dimse", **place, **fields)
+
+    def add_orthanc_by_web(self, **fields: Any) -> int:
+        return self.add(
+            "web", type="dicomweb", url=self.orthanc.dicom_web_url, quirks={"escapes": False}, **fields
+        )
+
+    def add_nobody(self, **fields: Any) -> int:
+        [port] = free_ports(1)
+        return self.add("nobody", type="dimse", ae_title="NOBODY", host="127.0.0.1", port=port, **fields)
+
+    def ask(self, query: str, *, resource: str = "studies", expect: int = 200) -> Any:
+        path = f"/api/v1/spanner/qido/{resource}?spanner_config_id={self.config_id}&{query}"
+        return self.call("GET", path, expect=expect)
+
+    def ended(self, body: Any) -> dict[str, str]:
+        names = {number: name for name, number in self.sources.items()}
+        return {names[one["id"]]: one["ended"] for one in body["sources"]}
+
+
+@pytest.fixture
+def spanning(isocenter: Isocenter, orthanc: Orthanc) -> Iterator[Spanning]:
+    orthanc.add_modality("iso", ae_title=isocenter.ae_title, port=isocenter.dicom_port)
+    made = Spanning(isocenter, orthanc)
+    made.configure(timeout_seconds=10)
+    yield made
+
+
+def put(orthanc: Orthanc, images: list[Any]) -> None:
+    for image in images:
+        orthanc.request("POST", "/instances", image.file)
+
+
+def value(attributes: Any, tag: str) -> Any:
+    return attributes[tag].get("Value", [None])[0]
+
+
+def test_a_study_of_three_archives_is_one_answer(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    spanning.add_orthanc_by_web()
+    both, there = new_series(3, name="BOTH^PLACES"), new_series(2, name="BOTH^THERE")
+    spanning.server.store(both[:2])
+    put(spanning.orthanc, [*both, *there])
+
+    body = spanning.ask("PatientName=BOTH*&envelope=true")
+
+    assert body["complete"], body
+    assert spanning.ended(body) == dict.fromkeys(("own", "dimse", "web"), "answered")
+    found = {value(one["dataset"], _STUDY_UID): one for one in body["results"]}
+    assert set(found) == {both[0].study, there[0].study}
+    assert set(found[both[0].study]["found_in"]) == set(spanning.sources.values()), body["sources"]
+    assert spanning.sources["own"] not in found[there[0].study]["found_in"]
+    assert value(found[both[0].study]["dataset"], _INSTANCES) == 3
+    assert found[both[0].study]["contradictions"] == []
+
+    assert len(spanning.ask("PatientName=BOTH%5ETHERE")[0][_FOUND_IN]["Value"]) == 2
+    plain = spanning.ask(f"StudyInstanceUID={both[0].study}")
+    assert [value(one, _NAME) for one in plain] == [{"Alphabetic": "BOTH^PLACES"}]
+    assert len(plain[0][_FOUND_IN]["Value"]) == 3
+
+
+@pytest.mark.parametrize("way", ["dimse", "web"])
+def test_series_and_instances(spanning: Spanning, way: str) -> None:
+    spanning.add_orthanc_by_dimse() if way == "dimse" else spanning.add_orthanc_by_web()
+    images = new_series(3, name="LOWER^LEVELS")
+    put(spanning.orthanc, images)
+
+    series = spanning.ask(f"StudyInstanceUID={images[0].study}", resource="series")
+    assert [value(one, "0020000E") for one in series] == [images[0].series]
+    for keys in (
+        f"StudyInstanceUID={images[0].study}",
+        f"StudyInstanceUID={images[0].study}&SeriesInstanceUID={images[0].series}",
+    ):
+        found = spanning.ask(keys, resource="instances")
+        assert {value(one, "00080018") for one in found} == {image.sop for image in images}
+        assert {value(one, _STUDY_UID) for one in found} == {images[0].study}
+
+
+def test_who_does_not_answer_is_told_and_the_others_answers_are_given(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_nobody()
+    images = new_series(1, name="PARTIAL^ANSWER")
+    spanning.server.store(images)
+
+    body = spanning.ask("PatientName=PARTIAL*&envelope=true")
+
+    assert not body["complete"]
+    assert spanning.ended(body) == {"own": "answered", "nobody": "failed"}
+    assert [value(one["dataset"], _STUDY_UID) for one in body["results"]] == [images[0].study]
+
+
+def test_nothing_from_nobody_is_no_empty_answer(spanning: Spanning) -> None:
+    spanning.add_nobody()
+    assert spanning.ask("PatientName=X*", expect=503)["code"] == "spanning-failed"
+
+
+@pytest.mark.parametrize("strategy", ["all_required", "fail_fast"])
+def test_where_all_are_required_one_failure_is_the_answer(spanning: Spanning, strategy: str) -> None:
+    spanning.configure(failure_strategy=strategy)
+    spanning.add_own_archive()
+    spanning.add_nobody()
+    problem = spanning.ask("PatientName=X*", expect=503)
+    assert problem["code"] == "spanning-failed"
+    assert "nobody" in problem["detail"]
+
+
+def test_a_query_that_is_fetched_later(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    images = new_series(1, name="LATER^FETCHED")
+    put(spanning.orthanc, images)
+    path = (
+        f"/api/v1/spanner/qido/studies?spanner_config_id={spanning.config_id}&PatientName=LATER*&async=true"
+    )
+
+    accepted = spanning.call("GET", path, expect=202)
+    _, events = spanning.server.request("GET", accepted["events"])
+    status = spanning.call("GET", accepted["status"])
+    results = spanning.call("GET", accepted["results"])
+
+    told = [line.partition(": ")[2] for line in events.decode().splitlines() if line.startswith("event:")]
+    assert sorted(told) == ["end", "rows", "source", "source"]
+    assert status["state"] == "finished"
+    assert [value(one["dataset"], _STUDY_UID) for one in results["results"]] == [images[0].study]
+    spanning.call("DELETE", f"/api/v1/spanner/queries/{accepted['id']}")
+    spanning.call("GET", accepted["status"], expect=404)
+
+
+def test_how_sources_do(spanning: Spanning) -> None:
+    for source_id, supports in (
+        (spanning.add_own_archive(), "qido"),
+        (spanning.add_orthanc_by_dimse(), "find-study-root"),
+        (spanning.add_orthanc_by_web(), "qido"),
+    ):
+        health = spanning.call("GET", f"/api/v1/sources/{source_id}/health")
+        assert health["reachable"], health
+        assert supports in health["supports"]
+    health = spanning.call("GET", f"/api/v1/sources/{spanning.add_nobody()}/health")
+    assert not health["reachable"]
+    assert health["problem"]
