@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
-from dimse_service import MemoryService, associate, serving
+from dimse_service import STUDY_FIND, MemoryService, associate, serving
 
 from isocenter.dimse.net.client import ClientAssociation
 from isocenter.dimse.net.errors import AssociationRejected, DimseTimeout
 from isocenter.dimse.net.pool import AssociationPool
 from isocenter.dimse.net.server import DimseServer
+from isocenter.dimse.net.service import PendingAnswer
 from isocenter.dimse.protocol import rejections
 
 IDENTIFIER = b"\x08\x00\x52\x00CS\x06\x00STUDY "
@@ -201,3 +204,45 @@ async def test_whatever_happens_no_place_is_lost_and_none_too_many_given(seed: i
             await opened.use("pacs/0")
             await opened.pool.close()
         assert opened.pool.open_count("pacs/0") == 0
+
+
+async def test_a_query_that_is_left_early_is_cancelled_and_the_association_used_again() -> None:
+    service = MemoryService(matches=10_000)
+    async with serving(service) as server:
+        opened = Opened(server, max_per_peer=1)
+        for _ in range(2):
+            async with (
+                opened.pool.association("a") as association,
+                aclosing(association.find(STUDY_FIND, IDENTIFIER)) as matches,
+            ):
+                await anext(matches)
+        await opened.pool.close()
+        outcome = await service.outcomes.get()
+    assert len(opened.keys) == 1
+    assert outcome.operations == {"C-FIND": 2}
+    assert outcome.reason == "released"
+
+
+async def test_who_does_not_confirm_that_it_stopped_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isocenter.dimse.net.pool.SETTLE_S", 0.01)
+    deaf = asyncio.Event()
+
+    async def never() -> AsyncIterator[PendingAnswer]:
+        yield PendingAnswer(IDENTIFIER)
+        try:
+            await deaf.wait()
+        except asyncio.CancelledError:
+            await deaf.wait()
+
+    service = MemoryService(on_find=never)
+    async with serving(service) as server:
+        opened = Opened(server, max_per_peer=1)
+        async with (
+            opened.pool.association("a") as association,
+            aclosing(association.find(STUDY_FIND, IDENTIFIER)) as matches,
+        ):
+            await anext(matches)
+        async with opened.pool.association("a") as another:
+            assert another is not association
+        deaf.set()
+        await opened.pool.close()

@@ -184,6 +184,10 @@ class ClientAssociation:
         """Whether an answer is still due (after a cancelled query, too)."""
         return self._connection.invoker.waiting
 
+    async def until_quiet(self) -> None:
+        """Returns once no answer is due any more, or the association is over."""
+        await self._connection.invoker.until_quiet()
+
     def accepted(self, abstract_syntax: str) -> tuple[str, ...]:
         """The transfer syntaxes in which the peer takes it, in the order of our contexts."""
         contexts = self._contexts_by_syntax.get(abstract_syntax, ())

@@ -94,10 +94,17 @@ class Invoker:
         self._answer: Response | None = None
         self._data_set = bytearray()
         self._ended: IsocenterError | None = None
+        self._quiet: asyncio.Future[None] | None = None
 
     @property
     def waiting(self) -> bool:
         return bool(self._exchanges)
+
+    async def until_quiet(self) -> None:
+        """Returns once no answer is due any more. One at a time may wait for that."""
+        if self._exchanges:
+            self._quiet = self._connection.loop.create_future()
+            await self._quiet
 
     def widen(self, window: int) -> None:
         """More requests may be open at once, as negotiated."""
@@ -220,6 +227,11 @@ class Invoker:
     def _remove(self, exchange: Exchange) -> None:
         if self._exchanges.pop(exchange.message_id, None) is not None:
             self._places.release()
+        quiet = self._quiet
+        if quiet is not None and not self._exchanges:
+            self._quiet = None
+            if not quiet.done():
+                quiet.set_result(None)
 
     async def _cancel_quietly(self, exchange: Exchange) -> None:
         with contextlib.suppress(AssociationAborted):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -13,6 +14,9 @@ from isocenter.dimse.net.client import ClientAssociation
 from isocenter.dimse.net.errors import DimseTimeout
 
 K = TypeVar("K", bound=Hashable)
+
+SETTLE_S = 1.0
+"""How long a peer has to confirm that it stopped."""
 
 Place = ClientAssociation | None
 """What somebody in line is given: an association, or (None) the place to open one in."""
@@ -177,7 +181,10 @@ class AssociationPool(Generic[K]):
     # ---- giving back
 
     def _give_back(self, key: K, peer: _Peer[K], association: ClientAssociation) -> None:
-        if self._closed or not association.usable or association.busy:
+        if association.usable and association.busy:
+            self._later(self._settle(key, peer, association))
+            return
+        if self._closed or not association.usable:
             self._retire(peer, association)
             return
         waiter = self._next_waiter(peer)
@@ -196,12 +203,27 @@ class AssociationPool(Generic[K]):
     ) -> None:
         """Ends it; its place is free once it has ended, for ``waiter`` or whoever comes first in line."""
         if association.usable and not association.busy:
-            task = asyncio.get_running_loop().create_task(self._release(peer, association, waiter))
-            self._releasing.add(task)
-            task.add_done_callback(self._releasing.discard)
+            self._later(self._release(peer, association, waiter))
             return
         association.abort()  # where an answer is still due, nobody waits for it
         self._leave(peer, waiter)
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _settle(self, key: K, peer: _Peer[K], association: ClientAssociation) -> None:
+        """Whoever had it left before the last answer came, and a C-CANCEL is on its way. A peer that says
+        soon that it has stopped is asked again over the same association."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await association.until_quiet()
+        if association.busy:
+            association.abort()
+            self._leave(peer)
+        else:
+            self._give_back(key, peer, association)
 
     async def _release(
         self, peer: _Peer[K], association: ClientAssociation, waiter: _Waiter[K] | None
