@@ -22,6 +22,7 @@ BENCHES = {
     "cget": "C-GET of the same by DCMTK's getscu, against Orthanc",
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
+    "spanning": "one question to eight simulated archives: a burst, one by one, first row, overhead",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",
 }
 

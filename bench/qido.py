@@ -93,7 +93,8 @@ async def measure_paths(
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
     """One answer with a Content-Length, as both servers give it."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200"):
-        raise SystemExit(f"the server answered {head[:100]!r}")
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    return await reader.readexactly(length)
+    body = await reader.readexactly(length)
+    if not head.startswith(b"http/1.1 200"):
+        raise SystemExit(f"the server answered {head[:40]!r}: {body[:500]!r}")
+    return body

@@ -130,6 +130,23 @@ def test_series_and_instances(spanning: Spanning, way: str) -> None:
         assert {value(one, _STUDY_UID) for one in found} == {images[0].study}
 
 
+def test_a_configuration_is_searched_like_an_archive(spanning: Spanning) -> None:
+    """What viewers do, one level after the other."""
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    images = new_series(2, name="LIKE^ANARCHIVE")
+    put(spanning.orthanc, images)
+    base = f"/api/v1/spanner/{spanning.config_id}/dicom-web/studies"
+
+    [study] = spanning.call("GET", f"{base}?PatientName=LIKE*")
+    study_uid = value(study, _STUDY_UID)
+    [series] = spanning.call("GET", f"{base}/{study_uid}/series")
+    instances = spanning.call("GET", f"{base}/{study_uid}/series/{value(series, '0020000E')}/instances")
+    assert {value(one, "00080018") for one in instances} == {image.sop for image in images}
+    assert len(spanning.call("GET", f"{base}/{study_uid}/instances")) == 2
+    spanning.call("GET", f"{base}/no-uid/series", expect=400)
+
+
 def test_who_does_not_answer_is_told_and_the_others_answers_are_given(spanning: Spanning) -> None:
     spanning.add_own_archive()
     spanning.add_nobody()

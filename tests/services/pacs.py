@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import uvloop
 
 from isocenter.dicom.charsets import decoder_for
 from isocenter.dicom.dataset import read_dataset, write_dataset
@@ -158,9 +161,8 @@ class _Wire(asyncio.Protocol):
         self._contexts: dict[int, tuple[str, str]] = {}
         self._at_work: set[asyncio.Task[None] | asyncio.TimerHandle] = set()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
         self._writable = asyncio.Event()
         self._writable.set()
         self._pacs.associations += 1
@@ -362,3 +364,32 @@ def study(number: int, patient: int = 1, **values: str) -> Study:
         "NumberOfStudyRelatedInstances": "10",
         **values,
     }
+
+
+def main() -> None:
+    """An archive in a process of its own: ``python -m services.pacs PORT LATENCY_S PATIENTS STUDIES``."""
+    port, patients, each = (int(sys.argv[position]) for position in (1, 3, 4))
+    latency_s = float(sys.argv[2])
+    studies = {
+        f"P{patient}": [study(patient * 1000 + number, patient) for number in range(each)]
+        for patient in range(patients)
+    }
+
+    class Indexed(SimulatedPacs):
+        """Looks at the studies of the patient alone: many archives share two cores with who is measured."""
+
+        def _matches(self, asked: Sequence[Element], transfer_syntax: str) -> list[bytes]:
+            key = next((one.value for one in asked if one.tag == tag_of("PatientID")), b"")
+            assert isinstance(key, bytes)
+            self.studies = studies.get(key.decode().strip(), [])
+            return super()._matches(asked, transfer_syntax)
+
+    async def run() -> None:
+        await Indexed(latency_s=latency_s).start(port)
+        await asyncio.Event().wait()
+
+    uvloop.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -240,15 +240,24 @@ class ClientAssociation:
 
         Raises DimseFailure for a failure status, ContextNotAccepted, AssociationAborted, DimseTimeout.
         """
+        async with aclosing(self.find_batches(model_uid, identifier)) as batches:
+            async for batch in batches:
+                for match in batch:
+                    yield match
+
+    async def find_batches(self, model_uid: str, identifier: Buffer) -> AsyncGenerator[list[bytes], None]:
+        """The same, as many matches at a time as have come together."""
         context = self.context_for(model_uid)
         request = CFindRequest(message_id=0, affected_sop_class_uid=model_uid)
-        responses = self._connection.invoker.many(context.context_id, request, identifier)
-        async with aclosing(responses):
-            async for response, match in responses:
-                if match is not None and statuses.family(response.status) is statuses.Family.PENDING:
-                    yield match
-                else:
-                    _check(response)
+        batches = self._connection.invoker.batches(context.context_id, request, identifier)
+        async with aclosing(batches):
+            async for batch in batches:
+                matches = [match for response, match in batch if match is not None and _is_pending(response)]
+                if matches:
+                    yield matches
+                last, match = batch[-1]
+                if match is None or not _is_pending(last):
+                    _check(last)
 
     async def move(
         self, model_uid: str, destination: str, identifier: Buffer
@@ -369,6 +378,10 @@ def _numbered(contexts: Sequence[Proposal]) -> tuple[ProposedContext, ...]:
         ProposedContext(2 * number + 1, proposal.abstract_syntax, proposal.transfer_syntaxes)
         for number, proposal in enumerate(contexts)
     )
+
+
+def _is_pending(response: Response) -> bool:
+    return statuses.family(response.status) is statuses.Family.PENDING
 
 
 def _check(response: Response) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 
 from isocenter.dimse.net.connection import Connection
 from isocenter.dimse.net.errors import AssociationAborted
@@ -46,6 +47,14 @@ class Exchange:
             room, self._room = self._room, None
             room.set_result(None)
         return response
+
+    async def next_ones(self) -> list[tuple[Response, bytes | None]]:
+        """The next response and all others that have come with it. Raises as `next` does."""
+        first = await self.next()
+        others = list(self._responses)
+        self._responses.clear()
+        self._make_room()
+        return [first, *others]
 
     def put(self, response: Response, data_set: bytes | None) -> Awaitable[None] | None:
         if statuses.family(response.status) is not statuses.Family.PENDING:
@@ -154,13 +163,22 @@ class Invoker:
         self, context_id: int, request: Request, data_set: Buffer | None
     ) -> AsyncGenerator[tuple[Response, bytes | None], None]:
         """A request with pending responses; the last one yielded is the final one. Leaving early cancels."""
+        async with aclosing(self.batches(context_id, request, data_set)) as batches:
+            async for batch in batches:
+                for one in batch:
+                    yield one
+
+    async def batches(
+        self, context_id: int, request: Request, data_set: Buffer | None
+    ) -> AsyncGenerator[list[tuple[Response, bytes | None]], None]:
+        """The same, as many at a time as have come together."""
         exchange = await self._send(context_id, request, data_set)
         try:
             await self._connection.drain()
             while True:
-                response, answer = await exchange.next()
-                yield response, answer
-                if statuses.family(response.status) is not statuses.Family.PENDING:
+                batch = await exchange.next_ones()
+                yield batch
+                if statuses.family(batch[-1][0].status) is not statuses.Family.PENDING:
                     return
         finally:
             if not exchange.over and not self._connection.lost:

@@ -10,6 +10,7 @@ from isocenter.dimse.protocol.errors import InvalidPduParameterValue, Unexpected
 from isocenter.dimse.protocol.events import CommandReceived, DataFragment
 from isocenter.dimse.protocol.framing import Piece
 from isocenter.dimse.protocol.limits import Limits
+from isocenter.dimse.protocol.messages import Message
 from isocenter.dimse.protocol.pdu import PDV_COMMAND, PDV_LAST
 
 
@@ -23,6 +24,8 @@ class Assembler:
         self._command_context_id: int | None = None
         self._data_context_id: int | None = None
         self._data_bytes = 0
+        self._last_command: bytes | None = None
+        self._last_decoded: tuple[Message, bool]
 
     @property
     def mid_message(self) -> bool:
@@ -57,10 +60,17 @@ class Assembler:
         self._command += piece.data
         if not (piece.ends and piece.control & PDV_LAST):
             return None
-        message, has_data_set = command_set.decode(self._command)
+        message, has_data_set = self._decoded(bytes(self._command))
         self._command.clear()
         self._command_context_id = None
         if has_data_set:
             self._data_context_id = context_id
             self._data_bytes = 0
         return CommandReceived(context_id, message, has_data_set)
+
+    def _decoded(self, command: bytes) -> tuple[Message, bool]:
+        """Pending responses of one query are all the same bytes. Nobody changes a message that came."""
+        if command != self._last_command:
+            self._last_decoded = command_set.decode(command)
+            self._last_command = command
+        return self._last_decoded

@@ -7,6 +7,7 @@ length is checked before the first byte is kept.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -17,6 +18,8 @@ from isocenter.dimse.protocol.pdu import PDU_HEADER, PDV_HEADER, PduType
 
 PDV_OVERHEAD_BYTES = PDV_HEADER.size
 _P_DATA_TF = int(PduType.P_DATA_TF)
+_WHOLE_HEADER = struct.Struct(">BxIIBB")
+"""Of a PDU and its only fragment."""
 
 
 @dataclass(slots=True)
@@ -70,7 +73,10 @@ class Framer:
         position, end = 0, len(data)
         while position < end:
             reading = self._reading
-            if reading is _Reading.PDV:
+            if reading is _Reading.PDU_HEADER and (piece := self._whole(data, position, end)) is not None:
+                position += _WHOLE_HEADER.size + len(piece.data)
+                yield piece
+            elif reading is _Reading.PDV:
                 stop = min(position + self._pdv_left, end)
                 self._pdv_left -= stop - position
                 ends = not self._pdv_left
@@ -100,6 +106,22 @@ class Framer:
                     frame = self._complete(reading, gathered)
                     if frame is not None:
                         yield frame
+
+    def _whole(self, data: memoryview, position: int, end: int) -> Piece | None:
+        """A P-DATA-TF PDU of one fragment that is all here, as most answers to queries are."""
+        if self._gathered or end - position < _WHOLE_HEADER.size:
+            return None
+        number, length, pdv_length, context_id, control = _WHOLE_HEADER.unpack_from(data, position)
+        if (
+            number != _P_DATA_TF
+            or pdv_length != length - 4
+            or not 2 < pdv_length <= end - position - 10
+            or length > self._bytes_max[PduType.P_DATA_TF]
+            or not self._wants(PduType.P_DATA_TF)
+        ):
+            return None
+        start = position + _WHOLE_HEADER.size
+        return Piece(context_id, control, data[start : start + pdv_length - 2], True)
 
     def _complete(self, reading: _Reading, gathered: bytes) -> Pdu | Piece | None:
         if reading is _Reading.PDV_HEADER:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE, TextDecoder
 from isocenter.dicom.dataset import read_dataset, write_dataset
@@ -20,6 +21,7 @@ from isocenter.dicom.tags import (
     SPECIFIC_CHARACTER_SET,
     STUDY_INSTANCE_UID,
 )
+from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.kit.errors import InvalidInput
@@ -62,6 +64,12 @@ class Question:
         by_patient = self.patient_root or self.level is Level.PATIENT
         return PATIENT_ROOT_FIND if by_patient else STUDY_ROOT_FIND
 
+    def identifier(self, transfer_syntax_uid: str) -> bytes:
+        """The request's, encoded. Raises InvalidInput as `elements` does."""
+        return _identifier(
+            self.level, tuple(self.keys.items()), self.encoder, transfer_syntax_uid, self.patient_root
+        )
+
     def elements(self) -> list[Element]:
         """The request's identifier. Raises InvalidInput for a value that its attribute cannot have."""
         keys = {UNIQUE_KEYS[self.level]: "", **self.keys}
@@ -95,13 +103,32 @@ async def find(remotes: Remotes, peer: Peer, question: Question) -> AsyncGenerat
     Raises InvalidInput for the question, ConnectFailed, AssociationRejected, AssociationAborted,
     DimseTimeout, ContextNotAccepted, DimseFailure.
     """
-    elements = question.elements()
-    async with remotes.association(peer, (Proposal(question.model_uid),)) as association:
-        syntax = association.context_for(question.model_uid).transfer_syntax
-        identifier = write_dataset(elements, syntax)
-        async with aclosing(association.find(question.model_uid, identifier)) as matches:
-            async for match in matches:
-                yield read_dataset(match, syntax)
+    async with aclosing(find_encoded(remotes, peer, question)) as batches:
+        async for matches, transfer_syntax_uid in batches:
+            for match in matches:
+                yield read_dataset(match, transfer_syntax_uid)
+
+
+async def find_encoded(
+    remotes: Remotes, peer: Peer, question: Question
+) -> AsyncGenerator[tuple[list[bytes], str], None]:
+    """The same as data sets that nobody has read, as many at a time as have come together, and their transfer
+    syntax."""
+    model_uid = question.model_uid
+    question.identifier(EXPLICIT_VR_LITTLE_ENDIAN)  # raises before anybody is called
+    async with remotes.association(peer, (Proposal(model_uid),)) as association:
+        syntax = association.context_for(model_uid).transfer_syntax
+        async with aclosing(association.find_batches(model_uid, question.identifier(syntax))) as batches:
+            async for matches in batches:
+                yield matches, syntax
+
+
+@lru_cache(maxsize=256)
+def _identifier(
+    level: Level, keys: tuple[tuple[int, str], ...], encoder: TextDecoder, syntax: str, patient_root: bool
+) -> bytes:
+    """One question goes to many peers."""
+    return write_dataset(Question(level, dict(keys), patient_root, encoder).elements(), syntax)
 
 
 def _integers(text: str) -> list[int]:

@@ -6,13 +6,14 @@ Asked with ``Accept: text/event-stream``, rows are told as they come (HTML Livin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpLimits
@@ -41,7 +42,11 @@ _RESOURCES = {
 }
 Resource = Annotated[str, Path(pattern="^(patients|studies|series|instances)$")]
 ConfigId = Annotated[int, Query(ge=1, description="The spanner configuration to ask.")]
+ConfigNumber = Annotated[int, Path(ge=1, lt=1 << 62)]
 QueryId = Annotated[str, Path(max_length=64)]
+Uid = Annotated[str, Path(pattern="^[0-9.]{1,64}$")]
+SearchAsArchive = Callable[..., Awaitable[Response]]
+_UIDS = {"study": STUDY_INSTANCE_UID, "series": SERIES_INSTANCE_UID}
 
 
 def qido_router(
@@ -86,6 +91,20 @@ def qido_router(
             _tell(told, spanned)
             return _answer(request, spanned, question, in_envelope=in_envelope)
 
+    async def search_as_archive(request: Request, level: Level, config_id: int, **uids: str) -> Response:
+        async with witness.of(request, Action.SEARCH, str(config_id)) as told:
+            told.update(_keys(request), level=level, **uids)
+            fixed = {_UIDS[name]: uid for name, uid in uids.items()}
+            question = asked(request, level, limits, fixed)
+            organization_id = request.state.subject.organization_id
+            spanned = await spanner.ask(
+                organization_id, config_id, question.question, fresh=_wants_fresh(request)
+            )
+            _tell(told, spanned)
+            return _answer(request, spanned, question, in_envelope=False)
+
+    _add_archive_routes(router, search_as_archive, searches)
+
     @router.get("/queries/{query_id}/status")
     async def status(query_id: QueryId, subject: Subject = searches) -> dict[str, Any]:
         """``state``: running, finished, failed, cancelled."""
@@ -125,6 +144,35 @@ def qido_router(
         return {"removed": 1}
 
     return router
+
+
+def _add_archive_routes(router: APIRouter, search: SearchAsArchive, searches: Any) -> None:
+    """A configuration as a DICOMweb origin server (PS3.18 Table 10.6.1-1): what viewers are pointed at."""
+    base = "/{config_id}/dicom-web"
+
+    @router.get(base + "/{resource}")
+    async def search_all(
+        request: Request, *, config_id: ConfigNumber, resource: Resource, _: Subject = searches
+    ) -> Response:
+        return await search(request, _RESOURCES[resource], config_id)
+
+    @router.get(base + "/studies/{study}/series")
+    async def search_series(
+        request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
+    ) -> Response:
+        return await search(request, Level.SERIES, config_id, study=study)
+
+    @router.get(base + "/studies/{study}/instances")
+    async def search_instances_of_study(
+        request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
+    ) -> Response:
+        return await search(request, Level.INSTANCE, config_id, study=study)
+
+    @router.get(base + "/studies/{study}/series/{series}/instances")
+    async def search_instances(
+        request: Request, *, config_id: ConfigNumber, study: Uid, series: Uid, _: Subject = searches
+    ) -> Response:
+        return await search(request, Level.INSTANCE, config_id, study=study, series=series)
 
 
 def _answer(request: Request, spanned: Spanned, question: Asked, *, in_envelope: bool) -> Response:

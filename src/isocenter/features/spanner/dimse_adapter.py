@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
 
-from isocenter.dicom.charsets import DEFAULT_REPERTOIRE, UNICODE, TextDecoder, decoder_for
+from isocenter.dicom.charsets import UNICODE, decoder_for
 from isocenter.dicom.dictionary import vr_of
-from isocenter.dicom.element import Element
-from isocenter.dicom.json_dataset import dataset_json
-from isocenter.dicom.json_model import fragment
+from isocenter.dicom.json_rows import attributes_of
 from isocenter.dicom.scan_limits import ScanError
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, SPECIFIC_CHARACTER_SET, STUDY_INSTANCE_UID
 from isocenter.dimse.net.client import Proposal
@@ -21,7 +19,7 @@ from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Quirks
 from isocenter.features.spanner.failures import of_dimse
 from isocenter.features.spanner.question import Level, Question
-from isocenter.features.spanner.rows import first_value, is_empty
+from isocenter.features.spanner.rows import Row, first_value, is_empty, strings_attribute
 from isocenter.kit.errors import IsocenterError
 
 _LEVELS = {
@@ -30,10 +28,10 @@ _LEVELS = {
     Level.SERIES: finding.Level.SERIES,
     Level.INSTANCE: finding.Level.IMAGE,
 }
-_NO_KEYS = frozenset({SPECIFIC_CHARACTER_SET, 0x00080052, 0x00081190})
+_QUERY_RETRIEVE_LEVEL = 0x00080052
+_NO_KEYS = frozenset({SPECIFIC_CHARACTER_SET, _QUERY_RETRIEVE_LEVEL, 0x00081190})
 """The character set is declared, not asked for; the level has its own place; URLs are DICOMweb's."""
 
-_OF_THE_EXCHANGE = frozenset({SPECIFIC_CHARACTER_SET, 0x00080052})
 _RANGE_VRS = frozenset({"DA", "DT", "TM"})
 _UNCOMBINED = ((0x00080020, 0x00080030), (0x00080021, 0x00080031))
 _ABOVE = {
@@ -72,21 +70,25 @@ class DimseAdapter:
 
     async def _ask(self, level: Level, keys: Mapping[int, str]) -> Rows:
         fixed = {tag: uid for tag in _ABOVE.get(level, ()) if (uid := keys.get(tag, "")) and "\\" not in uid}
-        given = {
-            tag: fragment(tag, "UI", uid.encode(), DEFAULT_REPERTOIRE)[11:] for tag, uid in fixed.items()
-        }
+        given = {tag: strings_attribute("UI", [uid]) for tag, uid in fixed.items()}
         asked = finding.Question(
             _LEVELS[level], keys, patient_root=self._quirks.patient_root, encoder=self._decoder or UNICODE
         )
         try:
-            async with aclosing(finding.find(self._remotes, self._peer, asked)) as matches:
-                async for match in matches:
-                    row = row_of_elements(match, self._decoder)
-                    # Above its level an answer need not repeat what it was asked with.
-                    row.update((tag, uid) for tag, uid in given.items() if is_empty(row.get(tag, "")))
-                    yield [row]
+            async with aclosing(finding.find_encoded(self._remotes, self._peer, asked)) as batches:
+                async for matches, transfer_syntax_uid in batches:
+                    yield [self._row(match, transfer_syntax_uid, given) for match in matches]
         except (IsocenterError, ScanError) as error:
             raise of_dimse(error) from error
+
+    def _row(self, match: bytes, transfer_syntax_uid: str, given: Mapping[int, str]) -> Row:
+        """Raises ScanError."""
+        row = attributes_of(match, transfer_syntax_uid, self._decoder)
+        row.pop(_QUERY_RETRIEVE_LEVEL, None)
+        for tag, uid in given.items():  # above its level an answer need not repeat what it was asked with
+            if is_empty(row.get(tag, "")):
+                row[tag] = uid
+        return row
 
     def _keys(self, question: Question) -> dict[int, str]:
         keys = dict.fromkeys(question.wanted - _NO_KEYS, "")
@@ -142,21 +144,3 @@ _MODELS = {
     "1.2.840.10008.5.1.4.1.2.1.3": "get-patient-root",
     "1.2.840.10008.5.1.4.1.2.2.3": "get-study-root",
 }
-
-
-def row_of_elements(elements: Sequence[Element], decoder: TextDecoder | None = None) -> dict[int, str]:
-    """An identifier's attributes as JSON. ``decoder``: for a source that is wrong about its character set."""
-    declared = next((one for one in elements if one.tag == SPECIFIC_CHARACTER_SET), None)
-    if decoder is None:
-        raw = declared.value if declared is not None and isinstance(declared.value, bytes) else None
-        decoder = decoder_for(raw)
-    row: dict[int, str] = {}
-    for element in elements:
-        tag, value = element.tag, element.value
-        if tag in _OF_THE_EXCHANGE:
-            continue
-        if isinstance(value, bytes):
-            row[tag] = fragment(tag, element.vr, value, decoder)[11:]
-        else:
-            row[tag] = dataset_json([element], decoder).decode()[12:-1]
-    return row

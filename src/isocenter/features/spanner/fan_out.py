@@ -94,6 +94,7 @@ class FanOut:
         self._ending = ending
         self._outcomes: dict[int, Outcome] = {}
         self._failed_first = asyncio.Event()
+        self._filter = Filter(question)
 
     async def run(self, plan: Plan) -> list[Outcome]:
         """How it ended with each source, in the order of their standing. Cancelling it cancels the question
@@ -187,7 +188,7 @@ class FanOut:
 
     async def _answer(self, step: Step, adapter: Adapter, tally: Tally) -> None:
         quirks = step.source.quirks
-        check = Filter(self._question, quirks.unreturned)
+        check = Filter(self._question, quirks.unreturned) if quirks.unreturned else self._filter
         rows_max = min(self._question.rows_max, ROWS_MAX)
         async with aclosing(adapter.ask(self._question)) as found:
             async for rows in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isocenter.dicom.datetimes import Range, canonical_date, canonical_time
 from isocenter.dicom.dictionary import tag_of, vr_of
@@ -17,16 +17,26 @@ _DATE_AND_TIME = ((0x00080020, 0x00080030), (0x00080021, 0x00080031))
 _TIMEZONE_OFFSET = 0x00080201
 """Says in which zone dates and times are told; nothing is matched on it."""
 
+_KNOWN_MAX = 1000
 _FIRST_TIME, _LAST_TIME = "000000.000000", "~"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Key:
+    """Rows that answer a question have mostly the same value there: each is looked at once."""
+
     tag: int
     key: MatchingKey
+    known: dict[str | None, bool] = field(default_factory=dict)
 
     def holds(self, row: Row) -> bool:
-        return any(map(self.key.matches, values_of(row.get(self.tag))))
+        attribute = row.get(self.tag)
+        found = self.known.get(attribute)
+        if found is None:
+            if len(self.known) >= _KNOWN_MAX:
+                self.known.clear()
+            found = self.known[attribute] = any(map(self.key.matches, values_of(attribute)))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,16 @@ class Answer:
 
 @dataclass(slots=True)
 class _Member:
+    """A row of a source; ``others``: further sources with the very same one."""
+
     source: Standing
     row: Row
     person: Person
+    others: tuple[int, ...] = ()
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        return self.source.source_id, *self.others
 
 
 @dataclass(slots=True)
@@ -143,14 +150,28 @@ def identity_of(level: Level, row: Row) -> Identity | None:
 
 
 def _answers(level: Level, identity: Identity, members: list[_Member]) -> list[Answer]:
+    members.sort(key=_standing)
+    members = _different(members)
     if len(members) == 1:
         return [_of_one(identity, members[0])]
-    members.sort(key=_standing)
     alike = same_patient if level is Level.PATIENT else same_in_one_study
     patients = _by_patient(members, alike)
     # At the patient level equal IDs of two domains are no surprise.
     shared = len(patients) > 1 and level is not Level.PATIENT
     return [_of_many(identity, some, shared=shared) for some in patients]
+
+
+def _different(members: list[_Member]) -> list[_Member]:
+    """Archives that have a study from the same place mostly say the same of it, word for word."""
+    found: list[_Member] = []
+    for member in members:
+        for known in found:
+            if known.row == member.row and known.source.issuer == member.source.issuer:
+                known.others += (member.source.source_id,)
+                break
+        else:
+            found.append(member)
+    return found
 
 
 def _standing(member: _Member) -> tuple[int, int]:
@@ -173,7 +194,7 @@ def _by_patient(members: Sequence[_Member], alike: Callable[[Person, Person], bo
 def _of_one(identity: Identity, member: _Member) -> Answer:
     source_id = member.source.source_id
     row = {tag: value for tag, value in _completed(member).items() if tag != RETRIEVE_URL}
-    return Answer(identity, row, (source_id,), dict.fromkeys(row, source_id))
+    return Answer(identity, row, tuple(dict.fromkeys(member.sources)), dict.fromkeys(row, source_id))
 
 
 def _of_many(identity: Identity, members: list[_Member], *, shared: bool) -> Answer:
@@ -194,9 +215,11 @@ def _of_many(identity: Identity, members: list[_Member], *, shared: bool) -> Ans
                 row[tag] = value
                 origins[tag] = member.source.source_id
             if not is_empty(value):
-                differing.setdefault(tag, {}).setdefault(member.source.source_id, value)
+                of_tag = differing.setdefault(tag, {})
+                for source_id in member.sources:
+                    of_tag.setdefault(source_id, value)
     _unite(row, members)
-    found_in = tuple(dict.fromkeys(member.source.source_id for member in members))
+    found_in = tuple(dict.fromkeys(source_id for member in members for source_id in member.sources))
     return Answer(identity, row, found_in, origins, _contradictions(differing), shared)
 
 

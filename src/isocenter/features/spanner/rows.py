@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -60,12 +61,13 @@ def is_empty(attribute: str) -> bool:
     return len(attribute) <= len('{"vr":"XX"}')
 
 
-def values_of(attribute: str | None) -> list[str]:
+@lru_cache(maxsize=8192)
+def values_of(attribute: str | None) -> tuple[str, ...]:
     """Its values as text, those of a name as ``Alphabetic=Ideographic=Phonetic``; sequences have none."""
     if not attribute or is_empty(attribute):
-        return []
+        return ()
     values = orjson.loads(attribute).get("Value", ())
-    return [text for value in values if (text := _text(value))]
+    return tuple(text for value in values if (text := _text(value)))
 
 
 def _text(value: Any) -> str:
