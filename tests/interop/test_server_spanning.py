@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from services.archive import Image
+from services.dcmtk import Dcmtk
 from services.isocenter import Isocenter
 from services.orthanc import Orthanc
 from services.processes import free_ports
@@ -145,6 +148,44 @@ def test_a_configuration_is_searched_like_an_archive(spanning: Spanning) -> None
     assert {value(one, "00080018") for one in instances} == {image.sop for image in images}
     assert len(spanning.call("GET", f"{base}/{study_uid}/instances")) == 2
     spanning.call("GET", f"{base}/no-uid/series", expect=400)
+
+
+def test_a_workstation_finds_what_all_archives_have(spanning: Spanning, dcmtk: Dcmtk) -> None:
+    spanning.configure(ae_title="EVERYTHING")
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    here, there = new_series(1, name="FROM^HERE"), new_series(2, name="FROM^THERE")
+    spanning.server.store(here)
+    put(spanning.orthanc, there)
+    called = ("-aec", "EVERYTHING", "127.0.0.1", spanning.server.dicom_port)
+
+    def find(level: str, *keys: str) -> str:
+        options = [word for key in (f"QueryRetrieveLevel={level}", *keys) for word in ("-k", key)]
+        done = dcmtk.run("findscu", "-S", *options, *called)
+        return done.stdout
+
+    studies = find("STUDY", "PatientName=FROM*", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
+    for image, count in ((here[0], 1), (there[0], 2)):
+        assert image.study in studies
+        assert f"[{count}" in studies
+    series = find("SERIES", f"StudyInstanceUID={there[0].study}", "SeriesInstanceUID", "Modality")
+    assert there[0].series in series
+    images = find(
+        "IMAGE",
+        f"StudyInstanceUID={there[0].study}",
+        f"SeriesInstanceUID={there[0].series}",
+        "SOPInstanceUID",
+    )
+    assert all(image.sop in images for image in there)
+
+    others = dcmtk.run("storescu", *called, str(there_file(spanning, there[0])))
+    assert "No Acceptable Presentation Contexts" in others.stdout
+
+
+def there_file(spanning: Spanning, image: Image) -> Path:
+    path = spanning.server.data_folder.parent / f"{image.sop}.dcm"
+    path.write_bytes(image.file)
+    return path
 
 
 def test_who_does_not_answer_is_told_and_the_others_answers_are_given(spanning: Spanning) -> None:

@@ -19,6 +19,7 @@ from isocenter.doors.scp.committing import commitment_worker
 from isocenter.doors.scp.identity import IdentityVerifier
 from isocenter.doors.scp.outgoing import Outgoing, OutgoingSettings
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
+from isocenter.doors.scp.spanned import SpannedArchives
 from isocenter.features.ae_titles.destinations import Destination, Destinations
 from isocenter.features.ae_titles.service import AeTitles
 from isocenter.features.archive.images import open_images
@@ -179,10 +180,11 @@ async def scp_door(
     verifier: IdentityVerifier | None = None,
     outgoing_response_s: float = 20.0,
     searching: Callable[[Database], Any] = lambda database: database,
+    spanning: Callable[[Database], SpannedArchives | None] = lambda _: None,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
     """``database_url``: one of ``services.archive.fresh_url``. ``searching`` wraps the database
-    that queries go to. ``archive``: what ``opened`` takes."""
+    that queries go to; ``spanning`` makes what asks other archives. ``archive``: what ``opened`` takes."""
     migrate = not database_url
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
     async with opened(database_url, folder, migrate=migrate, **archive) as held:
@@ -204,6 +206,7 @@ async def scp_door(
                 commitments,
                 pixels.transcoder,
                 verifier,
+                spanned=spanning(held.database),
                 recorder=trail,
             ),
             settings or DicomSettings(),

@@ -62,8 +62,14 @@ def test_where_not_all_are_asked_at_once_the_quick_ones_go_first() -> None:
 
 
 def test_who_is_not_asked_is_told_with_the_reason() -> None:
-    needs = Quirks(needs={Level.SERIES: ("StudyInstanceUID",)})
-    sources = [mapped(1, enabled=False), mapped(2), mapped(3, quirks=needs), mapped(4)]
+    needs = Quirks(needs={Level.SERIES: ("SeriesNumber",)}, relational=True)
+    sources = [
+        mapped(1, enabled=False),
+        mapped(2),
+        mapped(3, quirks=needs),
+        mapped(4, quirks=Quirks(relational=True)),
+        mapped(5),
+    ]
 
     made = plan(CONFIGURATION, sources, question(Level.SERIES, Modality="CT"), {2: Condition(resting_s=7)})
 
@@ -72,9 +78,10 @@ def test_who_is_not_asked_is_told_with_the_reason() -> None:
         1: Skipped.DISABLED,
         2: Skipped.RESTING,
         3: Skipped.NEEDS_KEY,
+        5: Skipped.NEEDS_KEY,
     }
-    with_study = question(Level.SERIES, StudyInstanceUID="1.2")
-    assert 3 in [step.source.id for step in plan(CONFIGURATION, sources, with_study, {}).steps]
+    with_keys = question(Level.SERIES, StudyInstanceUID="1.2", SeriesNumber="1")
+    assert [step.source.id for step in plan(CONFIGURATION, sources, with_keys, {}).steps] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("keys", [{}, {"PatientName": "*"}, {"PatientID": " "}])

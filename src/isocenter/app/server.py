@@ -169,6 +169,7 @@ class Server:
                 self._outgoing,
                 self._commitments,
                 archive.images.transcoder,
+                spanned=spanning.workstations,
                 verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
                 recorder=archive.trail,
             ),

@@ -11,6 +11,8 @@ from isocenter.app.archive import Archive, installation_key_of
 from isocenter.app.outgoing import calling_tls
 from isocenter.dimse.scu.peers import Remotes
 from isocenter.doors.spanning.calling import Calling
+from isocenter.doors.spanning.workstations import Workstations
+from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.configurations import Configurations
 from isocenter.features.spanner.running import RunningQueries
 from isocenter.features.spanner.service import Spanner
@@ -27,6 +29,7 @@ class Spanning:
     configurations: Configurations
     spanner: Spanner
     running: RunningQueries
+    workstations: Workstations
     remotes: Remotes
 
     async def close(self) -> None:
@@ -48,7 +51,9 @@ def spanning_of(archive: Archive) -> Spanning:
         archive.database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context
     )
     spanner = Spanner(configurations, calling.adapter, archive.clock)
-    return Spanning(sources, configurations, spanner, RunningQueries(archive.clock), remotes)
+    workstations = Workstations(CalledTitles(archive.database, archive.clock), spanner)
+    running = RunningQueries(archive.clock)
+    return Spanning(sources, configurations, spanner, running, workstations, remotes)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from isocenter.doors.scp.outgoing import Outgoing
 from isocenter.doors.scp.performing import Performing
 from isocenter.doors.scp.retrieving import Retriever
 from isocenter.doors.scp.service import DicomService
+from isocenter.doors.scp.spanned import SpannedArchives
 from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.doors.scp.worklist import ModalityWorklist
 from isocenter.features.ae_titles.service import AeTitles
@@ -32,7 +33,7 @@ from isocenter.platform.security import NoRecorder, Recorder
 @dataclass(frozen=True, slots=True)
 class DicomServices:
     """What the door stands on. ``leaving``: the objects as they leave. Without ``verifier`` user identities
-    are not looked at."""
+    are not looked at; without ``spanned`` no title stands for other archives."""
 
     database: Database
     ingest: Ingest
@@ -43,6 +44,7 @@ class DicomServices:
     commitments: CommitmentWorker
     transcoder: Transcoder
     verifier: IdentityVerifier | None = None
+    spanned: SpannedArchives | None = None
     recorder: Recorder = field(default_factory=NoRecorder)
 
 
@@ -87,6 +89,7 @@ def create_dicom_server(
         ae_titles=frozenset({settings.ae_title, *settings.other_ae_titles}),
         accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
         verifier=services.verifier,
+        spanned=services.spanned,
         witness=witness,
         retriever=retriever,
         committing=Committing(services.commitments, services.ae_titles.admission, witness),

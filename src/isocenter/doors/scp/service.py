@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isocenter.dicom.sop_classes import (
     MODALITY_PERFORMED_PROCEDURE_STEP,
@@ -45,6 +45,7 @@ from isocenter.dimse.protocol.user_information import (
     UserIdentity,
     UserIdentityType,
 )
+from isocenter.doors.scp import spanned
 from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.contexts import (
     FIND_SOP_CLASSES,
@@ -58,6 +59,7 @@ from isocenter.doors.scp.identifiers import MODEL_OF, Asked, parse_identifier
 from isocenter.doors.scp.identity import IdentityVerifier, narrowed
 from isocenter.doors.scp.performing import Performing
 from isocenter.doors.scp.retrieving import Retriever
+from isocenter.doors.scp.spanned import SpannedArchives, find_spanned
 from isocenter.doors.scp.statuses import answer_to_error
 from isocenter.doors.scp.storing import IngestSink
 from isocenter.doors.scp.witness import AssociationWitness
@@ -89,6 +91,7 @@ class _Door:
     committing: Committing
     worklist: ModalityWorklist
     performing: Performing
+    spanned: SpannedArchives | None = None
     verifier: IdentityVerifier | None = None
 
 
@@ -100,18 +103,21 @@ class DicomService(_Door):
 
     async def admit(self, request: AssociateRequest, peer: Peer) -> Accept | Reject:
         caller, called = _caller(request, peer), request.called_ae_title
-        if called not in self.ae_titles:
-            self.admission.refuse(caller, called, RefusalReason.CALLED_NOT_OURS)
-            self.witness.refused(caller.ae_title, caller.host, called, RefusalReason.CALLED_NOT_OURS)
-            return rejections.CALLED_AE_TITLE_NOT_RECOGNIZED
         proposed = request.user_information
         try:
+            spanned_for = await self._spanned_for(called)
+            if called not in self.ae_titles and spanned_for is None:
+                return self._not_ours(caller, called)
             granted = await self.admission.admit(caller, called)
             if granted is None:  # the same for whatever is wrong with it: nobody learns what is registered
                 self.witness.refused(
                     caller.ae_title, caller.host, called, RefusalReason.CALLING_NOT_REGISTERED
                 )
                 return rejections.CALLING_AE_TITLE_NOT_RECOGNIZED
+            if spanned_for is not None:
+                if granted.organization_id != spanned_for:
+                    return self._not_ours(caller, called)
+                granted = replace(granted, services=granted.services & spanned.SERVICES)
             grant = await self._identified(granted, proposed.user_identity, called)
         except IsocenterError as error:
             log.warning("Nobody can be let in now", reason=error.detail, remedy=error.remedy)
@@ -132,6 +138,17 @@ class DicomService(_Door):
             extended_negotiations=settle_extended(proposed.extended_negotiations),
             grant=grant,
         )
+
+    async def _spanned_for(self, called: str) -> int | None:
+        """Whose archives are asked under that title; None: it is ours, or nobody's. Raises Unavailable."""
+        if self.spanned is None or called in self.ae_titles:
+            return None
+        return await self.spanned.organization_of(called)
+
+    def _not_ours(self, caller: Caller, called: str) -> Reject:
+        self.admission.refuse(caller, called, RefusalReason.CALLED_NOT_OURS)
+        self.witness.refused(caller.ae_title, caller.host, called, RefusalReason.CALLED_NOT_OURS)
+        return rejections.CALLED_AE_TITLE_NOT_RECOGNIZED
 
     async def _identified(self, grant: Grant, identity: UserIdentity | None, called: str) -> Grant | None:
         if self.verifier is None:
@@ -200,10 +217,7 @@ class DicomService(_Door):
                 model=MODEL_OF[sop_class_uid],
                 negotiated=negotiated_matching(extended, sop_class_uid),
             )
-            answers = find_answers(
-                self.database, grant.organization_id, asked, transfer_syntax_uid, association.called_ae_title
-            )
-            async for answer in answers:
+            async for answer in self._answers(grant, association.called_ae_title, asked, transfer_syntax_uid):
                 answered += 1
                 yield answer
             reason = ""
@@ -222,6 +236,15 @@ class DicomService(_Door):
             raise DimseFailure(answer_to.status, answer_to.comment) from error
         finally:
             self.witness.found(association, None if asked is None else asked.query, answered, reason)
+
+    def _answers(
+        self, grant: Grant, called: str, asked: Asked, transfer_syntax_uid: str
+    ) -> AsyncIterator[PendingAnswer]:
+        """Of this archive, or of all that the called title stands for."""
+        organization_id = grant.organization_id
+        if self.spanned is None or called in self.ae_titles:
+            return find_answers(self.database, organization_id, asked, transfer_syntax_uid, called)
+        return find_spanned(self.spanned, organization_id, called, asked, transfer_syntax_uid)
 
     def move(
         self,

@@ -41,7 +41,8 @@ class QuirksModel(BaseModel):
     ``patient_root``: asked by the patient root model. ``upper_case_names``: finds names in upper case only.
     ``needs``: by level, keywords of which a question must hold one with a value. ``unreturned``: keywords
     that it matches on without returning them. ``escapes``: whether a DICOMweb server understands what is
-    escaped in an address (%5E).
+    escaped in an address (%5E). ``relational``: by C-FIND it answers for series and instances without being
+    told the study.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,6 +55,7 @@ class QuirksModel(BaseModel):
     needs: dict[Level, Annotated[list[Keyword], Field(max_length=20)]] = {}
     unreturned: Annotated[list[Keyword], Field(max_length=20)] = []
     escapes: bool = True
+    relational: bool = False
 
 
 class SourceFields(BaseModel):
@@ -242,6 +244,7 @@ def source_model(one: Source) -> SourceModel:
             needs={level: list(keywords) for level, keywords in quirks.needs.items()},
             unreturned=sorted(quirks.unreturned),
             escapes=quirks.escapes,
+            relational=quirks.relational,
         ),
         version=one.version,
         created_at=instant(one.created_at_us),

@@ -44,7 +44,8 @@ class Quirks:
     ``upper_case_names``: it finds names only if they are written in upper case. ``needs``: keywords of which
     a question at that level must hold one with a value, or the source is not asked. ``unreturned``: keywords
     that it matches on without returning them. ``escapes``: whether it understands what is escaped in an
-    address (%5E); where not, a wild card stands for it.
+    address (%5E); where not, a wild card stands for it. ``relational``: by C-FIND it answers for series and
+    instances without being told the study (PS3.4 C.4.1.2.2).
     """
 
     wildcards: bool = True
@@ -56,6 +57,7 @@ class Quirks:
     needs: Mapping[Level, tuple[str, ...]] = field(default_factory=dict)
     unreturned: frozenset[str] = frozenset()
     escapes: bool = True
+    relational: bool = False
 
 
 @dataclass(frozen=True, slots=True)

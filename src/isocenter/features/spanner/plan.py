@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isocenter.dicom.dictionary import tag_of
-from isocenter.features.spanner.entries import Configuration, FailureStrategy, Mapped, Source
-from isocenter.features.spanner.question import Question
+from isocenter.dicom.tags import STUDY_INSTANCE_UID
+from isocenter.features.spanner.entries import Configuration, FailureStrategy, Mapped, Source, SourceType
+from isocenter.features.spanner.question import Level, Question
 from isocenter.kit.errors import InvalidInput
 
 
@@ -121,6 +122,13 @@ def _left_out(source: Source, question: Question, condition: Condition) -> LeftO
             f"it failed several times in a row and is left alone for another {condition.resting_s:.0f} s",
             remedy=f"GET /api/v1/sources/{source.id}/health tells what is wrong.",
         )
+    if _is_asked_by_level(source, question) and not question.matches.get(STUDY_INSTANCE_UID, "").strip(" *"):
+        return LeftOut(
+            source,
+            Skipped.NEEDS_KEY,
+            f"it is asked level by level, and no study was named to look for {question.level} in",
+            remedy="Give StudyInstanceUID; or say of the source that it takes relational queries.",
+        )
     needed = source.quirks.needs.get(question.level, ())
     if needed and not any(question.matches.get(tag_of(keyword), "").strip(" *") for keyword in needed):
         return LeftOut(
@@ -130,3 +138,9 @@ def _left_out(source: Source, question: Question, condition: Condition) -> LeftO
             remedy=f"Give {' or '.join(needed)}.",
         )
     return None
+
+
+def _is_asked_by_level(source: Source, question: Question) -> bool:
+    """C-FIND goes down from the study unless something else was negotiated (PS3.4 C.4.1.2.1)."""
+    by_find = source.type in {SourceType.DIMSE, SourceType.MODALITY}
+    return by_find and not source.quirks.relational and question.level in {Level.SERIES, Level.INSTANCE}

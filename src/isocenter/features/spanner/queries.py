@@ -58,6 +58,9 @@ LIST_CONFIGS = Sql(_CONFIGS + " ORDER BY name")
 
 FIND_CONFIG = Sql(_CONFIGS + " AND id = :id")
 
+FIND_CALLED = Sql("SELECT organization_id, id, ae_title FROM spanner_config WHERE ae_title IS NOT NULL")
+"""Of all organisations: whose a called title is has to be found out."""
+
 FIND_CONFIG_NAMED = Sql(
     "SELECT id FROM spanner_config WHERE organization_id = :organization_id AND name = :name"
 )

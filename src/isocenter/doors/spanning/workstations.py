@@ -1,0 +1,52 @@
+"""What the DIMSE door asks of many archives for a workstation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isocenter.features.archive.query import Match, Query
+from isocenter.features.spanner.called_titles import CalledTitles
+from isocenter.features.spanner.merge import RETRIEVE_AE_TITLE, Answer
+from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.service import Spanner
+from isocenter.kit.errors import NotFound
+from isocenter.platform.telemetry import get_logger
+
+ANSWERS_MAX = 10_000
+
+log = get_logger(__name__)
+
+
+class Workstations:
+    """Implements ``doors.scp.spanned.SpannedArchives``."""
+
+    def __init__(self, titles: CalledTitles, spanner: Spanner) -> None:
+        self._titles = titles
+        self._spanner = spanner
+
+    async def organization_of(self, called_ae_title: str) -> int | None:
+        found = await self._titles.find(called_ae_title)
+        return None if found is None else found.organization_id
+
+    async def find(self, organization_id: int, called_ae_title: str, query: Query) -> Sequence[Match]:
+        called = await self._titles.find(called_ae_title)
+        if called is None or called.organization_id != organization_id:
+            raise NotFound("That AE title is nobody's any more.", code="no-such-spanner-config")
+        matches = {tag: text for tag, text in query.matches.items() if text}
+        question = Question(Level(query.level), matches, query.returned, limit=ANSWERS_MAX)
+        spanned = await self._spanner.ask(organization_id, called.config_id, question)
+        if missing := spanned.result.missing:
+            # C-FIND has no status for an answer that lacks something (PS3.4 Table C.4-1).
+            log.warning(
+                "Answered a workstation without some archives",
+                called_ae_title=called_ae_title,
+                missing=[f"{one.source.name}: {one.ended}" for one in missing],
+            )
+        return [_match(answer) for answer in spanned.result.answers]
+
+
+def _match(answer: Answer) -> Match:
+    """The AE title to retrieve from is the one that was called, whoever has it."""
+    lines = [f'"{tag:08X}":{value}' for tag, value in answer.row.items() if tag != RETRIEVE_AE_TITLE]
+    uids = (*answer.identity, "", "", "")
+    return Match(uids[0], uids[1], uids[2], lines)
