@@ -53,6 +53,7 @@ ACROSS = {
     "src/isocenter/features/archive/sweep.py": "old marks of all",
     "src/isocenter/features/ae_titles/service.py": "a title's place must not be another organisation's",
     "src/isocenter/features/ae_titles/destinations.py": "which organisations have somebody told of studies",
+    "src/isocenter/features/spanner/query_log.py": "which organisations there are",
     "src/isocenter/features/spanner/called_titles.py": "whose a called title is has to be found out",
     "src/isocenter/features/ae_titles/admission.py": "whose a caller is has to be found out",
     "src/isocenter/cli/opened.py": "a command names its organisation by its short name",

@@ -238,6 +238,21 @@ def test_a_query_that_is_fetched_later(spanning: Spanning) -> None:
     spanning.call("GET", accepted["status"], expect=404)
 
 
+def test_who_asked_what_is_logged_without_the_values(spanning: Spanning) -> None:
+    spanning.configure(cache_seconds=60)
+    own, nobody = spanning.add_own_archive(), spanning.add_nobody()
+    spanning.ask("PatientName=SECRET*&Modality=CT")
+
+    log = spanning.call("GET", f"/api/v1/spanner/log?spanner_config_id={spanning.config_id}")
+
+    [query] = log["queries"]
+    assert query["keywords"] == ["Modality", "PatientName"]
+    assert "SECRET" not in orjson.dumps(log).decode()
+    assert (query["asker_kind"], query["level"], query["outcome"]) == ("anybody", "study", "partial")
+    assert {one["id"]: one["ended"] for one in query["sources"]} == {own: "answered", nobody: "failed"}
+    assert spanning.call("GET", "/api/v1/spanner/log?before=2020-01-01T00:00:00Z") == {"queries": []}
+
+
 def test_how_sources_do(spanning: Spanning) -> None:
     for source_id, supports in (
         (spanning.add_own_archive(), "qido"),

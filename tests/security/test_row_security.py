@@ -133,7 +133,8 @@ def test_every_table_of_an_organisation_is_under_forced_row_security(
         database=url.rpartition("/")[2],
     )
     found = dict(row.split("|", 1) for row in rows.split())
-    assert set(found) == set(NAMES)
+    # Of a table that is kept in parts only the whole is declared; the parts are looked at all the same.
+    assert {name for name in found if not name.startswith("spanner_query_log_")} == set(NAMES)
     assert {name for name, told in found.items() if told != "t|t|*|t|t|t|t"} == set()
 
 

@@ -34,6 +34,7 @@ from isocenter.doors.scp.notifying import availability_notifier
 from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dicom_server
 from isocenter.doors.spanning.configuration_routes import configuration_router
 from isocenter.doors.spanning.qido_routes import qido_router
+from isocenter.doors.spanning.query_log_routes import query_log_router
 from isocenter.doors.spanning.source_routes import source_router
 from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.associations import AssociationIdentities
@@ -134,6 +135,7 @@ class Server:
             worklist_router(archive.database, archive.clock, gate, archive.trail),
             source_router(spanning.sources, spanning.spanner, gate, archive.trail),
             configuration_router(spanning.configurations, spanning.spanner, gate, archive.trail),
+            query_log_router(spanning.query_log, gate, archive.trail),
             qido_router(spanning.spanner, spanning.running, gate, services.limits, archive.trail),
             *account_routers(
                 archive.accounts,
@@ -294,6 +296,7 @@ class Server:
     async def _tidy(self) -> None:
         await self._clear_incoming()
         await self._archive.images.transcoder.expire()
+        await self._spanning.query_log.forget_of_all(days=self._archive.settings.query_log_days)
 
     async def _derive_regularly(self, what: str, derived: Thumbnails | SeriesMetadata) -> None:
         while True:

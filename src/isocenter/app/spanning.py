@@ -14,6 +14,7 @@ from isocenter.doors.spanning.calling import Calling
 from isocenter.doors.spanning.workstations import Workstations
 from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.configurations import Configurations
+from isocenter.features.spanner.query_log import QueryLog
 from isocenter.features.spanner.running import RunningQueries
 from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources
@@ -30,11 +31,13 @@ class Spanning:
     spanner: Spanner
     running: RunningQueries
     workstations: Workstations
+    query_log: QueryLog
     remotes: Remotes
 
     async def close(self) -> None:
         """Questions under way are cancelled, associations released."""
         await self.spanner.close()
+        await self.query_log.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self.remotes.close()
@@ -45,15 +48,18 @@ def spanning_of(archive: Archive) -> Spanning:
     settings = archive.settings
     seal = SealedWords(installation_key_of(settings).derived("sources"))
     sources = Sources(archive.database, archive.clock, seal)
-    configurations = Configurations(archive.database, archive.clock)
+    configurations = Configurations(
+        archive.database, archive.clock, own_ae_titles=frozenset({settings.ae_title})
+    )
     remotes = Remotes()
     calling = Calling(
         archive.database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context
     )
-    spanner = Spanner(configurations, calling.adapter, archive.clock)
+    query_log = QueryLog(archive.database, archive.clock)
+    spanner = Spanner(configurations, calling.adapter, archive.clock, query_log=query_log)
     workstations = Workstations(CalledTitles(archive.database, archive.clock), spanner)
     running = RunningQueries(archive.clock)
-    return Spanning(sources, configurations, spanner, running, workstations, remotes)
+    return Spanning(sources, configurations, spanner, running, workstations, query_log, remotes)
 
 
 @contextlib.asynccontextmanager

@@ -217,7 +217,7 @@ class DicomService(_Door):
                 model=MODEL_OF[sop_class_uid],
                 negotiated=negotiated_matching(extended, sop_class_uid),
             )
-            async for answer in self._answers(grant, association.called_ae_title, asked, transfer_syntax_uid):
+            async for answer in self._answers(association, asked, transfer_syntax_uid):
                 answered += 1
                 yield answer
             reason = ""
@@ -238,13 +238,14 @@ class DicomService(_Door):
             self.witness.found(association, None if asked is None else asked.query, answered, reason)
 
     def _answers(
-        self, grant: Grant, called: str, asked: Asked, transfer_syntax_uid: str
+        self, association: AssociationInfo, asked: Asked, transfer_syntax_uid: str
     ) -> AsyncIterator[PendingAnswer]:
         """Of this archive, or of all that the called title stands for."""
-        organization_id = grant.organization_id
-        if self.spanned is None or called in self.ae_titles:
-            return find_answers(self.database, organization_id, asked, transfer_syntax_uid, called)
-        return find_spanned(self.spanned, organization_id, called, asked, transfer_syntax_uid)
+        called = association.called_ae_title
+        if self.spanned is not None and called not in self.ae_titles:
+            return find_spanned(self.spanned, association, asked, transfer_syntax_uid)
+        organization_id = association.grant.organization_id
+        return find_answers(self.database, organization_id, asked, transfer_syntax_uid, called)
 
     def move(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from isocenter.dimse.net.service import PendingAnswer
+from isocenter.dimse.net.service import AssociationInfo, PendingAnswer
 from isocenter.dimse.protocol import statuses
 from isocenter.doors.scp.finding import AnswerEncoder
 from isocenter.doors.scp.identifiers import Asked
+from isocenter.features.ae_titles.callers import Grant
 from isocenter.features.ae_titles.entries import AeService
 from isocenter.features.archive.query import Match, Query
 
@@ -21,7 +22,9 @@ class SpannedArchives(Protocol):
         """Whose title that is; None: nobody's. Raises Unavailable."""
         ...
 
-    async def find(self, organization_id: int, called_ae_title: str, query: Query) -> Sequence[Match]:
+    async def find(
+        self, organization_id: int, called_ae_title: str, query: Query, *, calling_ae_title: str
+    ) -> Sequence[Match]:
         """What all archives of the title have, as one answer.
 
         Raises NotFound where the title has gone meanwhile, InvalidInput, and Unavailable where the answer
@@ -32,8 +35,7 @@ class SpannedArchives(Protocol):
 
 async def find_spanned(
     archives: SpannedArchives,
-    organization_id: int,
-    called_ae_title: str,
+    association: AssociationInfo,
     asked: Asked,
     transfer_syntax_uid: str,
 ) -> AsyncIterator[PendingAnswer]:
@@ -42,6 +44,10 @@ async def find_spanned(
     query = asked.query
     supported = asked.all_supported and not (query.item_matches or query.fuzzy)
     status = statuses.PENDING if supported else statuses.PENDING_WITH_WARNINGS
-    encoder = AnswerEncoder(asked, transfer_syntax_uid, called_ae_title)
-    for match in await archives.find(organization_id, called_ae_title, query):
+    called = association.called_ae_title
+    encoder = AnswerEncoder(asked, transfer_syntax_uid, called)
+    grant: Grant = association.grant
+    for match in await archives.find(
+        grant.organization_id, called, query, calling_ae_title=association.calling_ae_title
+    ):
         yield PendingAnswer(encoder.encode(match), status)

@@ -17,7 +17,7 @@ from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpLimits
-from isocenter.doors.http.witness import Told, Witness
+from isocenter.doors.http.witness import Told, Witness, caller
 from isocenter.doors.spanning.answers import (
     data_sets,
     envelope,
@@ -28,6 +28,7 @@ from isocenter.doors.spanning.answers import (
 from isocenter.doors.spanning.questions import Asked, asked
 from isocenter.features.spanner.asking import Asking, Came, SpanningFailed
 from isocenter.features.spanner.fan_out import Outcome
+from isocenter.features.spanner.query_log import Asker
 from isocenter.features.spanner.question import Level
 from isocenter.features.spanner.running import Running, RunningQueries
 from isocenter.features.spanner.service import Spanned, Spanner
@@ -80,13 +81,21 @@ def qido_router(
             organization_id = subject.organization_id
             if later:
                 running.check_room(organization_id)
-                asking = await spanner.begin(organization_id, spanner_config_id, question.question)
+                asking = await spanner.begin(
+                    organization_id, spanner_config_id, question.question, asker=_asker(request)
+                )
                 return _accepted(running.keep(organization_id, subject.id, spanner_config_id, asking))
             if EVENT_STREAM in request.headers.get("accept", ""):
-                asking = await spanner.begin(organization_id, spanner_config_id, question.question)
+                asking = await spanner.begin(
+                    organization_id, spanner_config_id, question.question, asker=_asker(request)
+                )
                 return _event_stream(asking)
             spanned = await spanner.ask(
-                organization_id, spanner_config_id, question.question, fresh=_wants_fresh(request)
+                organization_id,
+                spanner_config_id,
+                question.question,
+                asker=_asker(request),
+                fresh=_wants_fresh(request),
             )
             _tell(told, spanned)
             return _answer(request, spanned, question, in_envelope=in_envelope)
@@ -98,7 +107,11 @@ def qido_router(
             question = asked(request, level, limits, fixed)
             organization_id = request.state.subject.organization_id
             spanned = await spanner.ask(
-                organization_id, config_id, question.question, fresh=_wants_fresh(request)
+                organization_id,
+                config_id,
+                question.question,
+                asker=_asker(request),
+                fresh=_wants_fresh(request),
             )
             _tell(told, spanned)
             return _answer(request, spanned, question, in_envelope=False)
@@ -237,6 +250,11 @@ async def _events(asking: Asking) -> AsyncIterator[bytes]:
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
+
+
+def _asker(request: Request) -> Asker:
+    subject = caller(request)
+    return Asker(subject.kind, subject.id, subject.name, request.state.trace_id)
 
 
 def _wants_fresh(request: Request) -> bool:

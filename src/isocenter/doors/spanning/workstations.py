@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from isocenter.features.archive.query import Match, Query
 from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.merge import RETRIEVE_AE_TITLE, Answer
+from isocenter.features.spanner.query_log import Asker
 from isocenter.features.spanner.question import Level, Question
 from isocenter.features.spanner.service import Spanner
 from isocenter.kit.errors import NotFound
+from isocenter.platform.security import SubjectKind
 from isocenter.platform.telemetry import get_logger
 
 ANSWERS_MAX = 10_000
@@ -28,13 +30,16 @@ class Workstations:
         found = await self._titles.find(called_ae_title)
         return None if found is None else found.organization_id
 
-    async def find(self, organization_id: int, called_ae_title: str, query: Query) -> Sequence[Match]:
+    async def find(
+        self, organization_id: int, called_ae_title: str, query: Query, *, calling_ae_title: str
+    ) -> Sequence[Match]:
         called = await self._titles.find(called_ae_title)
         if called is None or called.organization_id != organization_id:
             raise NotFound("That AE title is nobody's any more.", code="no-such-spanner-config")
         matches = {tag: text for tag, text in query.matches.items() if text}
         question = Question(Level(query.level), matches, query.returned, limit=ANSWERS_MAX)
-        spanned = await self._spanner.ask(organization_id, called.config_id, question)
+        asker = Asker(SubjectKind.AE_TITLE, calling_ae_title, calling_ae_title)
+        spanned = await self._spanner.ask(organization_id, called.config_id, question, asker=asker)
         if missing := spanned.result.missing:
             # C-FIND has no status for an answer that lacks something (PS3.4 Table C.4-1).
             log.warning(

@@ -90,6 +90,11 @@ class Asking:
         self._task = asyncio.create_task(self._run(run))
         self._task.add_done_callback(lambda _: over())
 
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Called when it has ended, also at once."""
+        assert self._task is not None
+        self._task.add_done_callback(lambda _: call())
+
     async def _run(self, run: FanOut) -> None:
         begun_s = asyncio.get_running_loop().time()
         try:

@@ -25,9 +25,13 @@ class SetUp:
 class Configurations:
     """To an organisation, another one's configurations do not exist."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, own_ae_titles: frozenset[str] = frozenset()
+    ) -> None:
+        """``own_ae_titles``: what this archive itself is called by."""
         self._database = database
         self._clock = clock
+        self._own_ae_titles = own_ae_titles
 
     async def all(self, organization_id: int) -> list[Configuration]:
         """By name."""
@@ -39,16 +43,22 @@ class Configurations:
 
     async def add(self, organization_id: int, wanted: Configuration) -> Configuration:
         """Raises InvalidInput, Conflict."""
-        checked = checked_configuration(replace(wanted, created_at_us=now_us(self._clock)))
+        checked = self._checked(replace(wanted, created_at_us=now_us(self._clock)))
         return await self._database.write(_add, organization_id, checked)
 
     async def change(self, organization_id: int, wanted: Configuration) -> Configuration:
         """The one of that id becomes this. Raises InvalidInput, NotFound, Conflict."""
-        checked = checked_configuration(wanted)
+        checked = self._checked(wanted)
         try:
             return await self._database.write(_change, organization_id, checked)
         except IntegrityViolation:
             raise _title_taken(checked.ae_title) from None
+
+    def _checked(self, wanted: Configuration) -> Configuration:
+        checked = checked_configuration(wanted)
+        if checked.ae_title in self._own_ae_titles:
+            raise _title_taken(checked.ae_title)
+        return checked
 
     async def remove(self, organization_id: int, config_id: int) -> None:
         """Its sources stay. Raises NotFound."""
@@ -130,7 +140,7 @@ def _check_name(organization_id: int, wanted: Configuration) -> Work[None]:
 
 def _title_taken(title: str) -> Conflict:
     return Conflict(
-        f"The AE title {title} is another configuration's.",
+        f"The AE title {title} is this archive's own, or another configuration's.",
         code="ae-title-taken",
         remedy="Choose another: it is all that tells which archives a workstation asks.",
     )

@@ -10,12 +10,19 @@ from isocenter.features.spanner.asking import Asking, Result
 from isocenter.features.spanner.breaker import BreakerState
 from isocenter.features.spanner.configurations import Configurations, SetUp
 from isocenter.features.spanner.entries import Source
-from isocenter.features.spanner.failures import SourceFailed
+from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.fan_out import FanOut
 from isocenter.features.spanner.filtering import Filter
 from isocenter.features.spanner.flights import Flights
 from isocenter.features.spanner.merge import Standing
 from isocenter.features.spanner.plan import plan
+from isocenter.features.spanner.query_log import (
+    Asker,
+    LoggedQuery,
+    QueryLog,
+    keywords_of,
+    source_outcomes,
+)
 from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.turnstile import Mishap, Turnstile
 from isocenter.kit.clock import Clock, now_us
@@ -24,6 +31,8 @@ _SET_UP_KEPT_S = 1.0
 """A change by another process is seen so much later."""
 
 _SET_UPS_MAX = 1000
+NOBODY = Asker("service", "")
+"""Of this program's own accord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,10 @@ class Health:
 class Spanner:
     """One in a process: it knows how the sources do."""
 
-    def __init__(self, configurations: Configurations, adapt: Adapt, clock: Clock) -> None:
+    def __init__(
+        self, configurations: Configurations, adapt: Adapt, clock: Clock, *, query_log: QueryLog | None = None
+    ) -> None:
+        self._query_log = query_log
         self._configurations = configurations
         self._adapters = Adapters(adapt)
         self._clock = clock
@@ -63,7 +75,13 @@ class Spanner:
         self._set_ups: dict[tuple[int, int], tuple[float, SetUp]] = {}
 
     async def ask(
-        self, organization_id: int, config_id: int, question: Question, *, fresh: bool = False
+        self,
+        organization_id: int,
+        config_id: int,
+        question: Question,
+        *,
+        asker: Asker = NOBODY,
+        fresh: bool = False,
     ) -> Spanned:
         """The merged answer. ``fresh``: not one that was kept.
 
@@ -74,17 +92,52 @@ class Spanner:
         if not fresh:
             kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
             if kept is not None:
-                return Spanned(kept.result, kept.age_s)
+                spanned = Spanned(kept.result, kept.age_s)
+                self._note(organization_id, config_id, question, asker, spanned)
+                return spanned
         asking = self._begin(organization_id, set_up, question, key)
-        with asking.interest():
-            result = await asking.settled()
+        try:
+            with asking.interest():
+                result = await asking.settled()
+        except BaseException:
+            self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()))
+            raise
         self._flights.keep(key, result)
+        self._note(organization_id, config_id, question, asker, Spanned(result))
         return Spanned(result)
 
-    async def begin(self, organization_id: int, config_id: int, question: Question) -> Asking:
+    async def begin(
+        self, organization_id: int, config_id: int, question: Question, *, asker: Asker = NOBODY
+    ) -> Asking:
         """For who watches or comes back later: hold an interest in it. Raises NotFound, InvalidInput."""
         set_up = await self._set_up(organization_id, config_id)
-        return self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
+        asking = self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
+        asking.when_over(
+            lambda: self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()))
+        )
+        return asking
+
+    def _note(
+        self, organization_id: int, config_id: int, question: Question, asker: Asker, spanned: Spanned
+    ) -> None:
+        if self._query_log is None:
+            return
+        result = spanned.result
+        self._query_log.note(
+            LoggedQuery(
+                organization_id,
+                config_id,
+                now_us(self._clock),
+                asker,
+                question.level,
+                keywords_of(question),
+                len(result.answers),
+                _outcome_of(result),
+                round(result.took_s * 1000),
+                round(spanned.age_s * 1000),
+                source_outcomes(result.outcomes),
+            )
+        )
 
     def _begin(self, organization_id: int, set_up: SetUp, question: Question, key: Hashable) -> Asking:
         Filter(question)  # raises for what no attribute can have, before anybody is asked
@@ -149,6 +202,14 @@ class Spanner:
         """Questions under way are cancelled at their sources."""
         self._flights.cancel()
         await self._adapters.close()
+
+
+def _outcome_of(result: Result) -> str:
+    if not result.outcomes:
+        return "cancelled"
+    if result.is_complete:
+        return "complete"
+    return "partial" if any(one.ended is Ended.ANSWERED for one in result.outcomes) else "failed"
 
 
 def _standings(set_up: SetUp) -> list[Standing]:

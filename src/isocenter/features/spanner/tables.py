@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from isocenter.platform.db.types import BigInt, Flag, Text, instant, metadata, organization, primary_key, text
+from isocenter.platform.db.types import (
+    BigInt,
+    Flag,
+    Text,
+    count,
+    instant,
+    metadata,
+    organization,
+    primary_key,
+    text,
+)
 
 source = sa.Table(
     "source",
@@ -65,4 +75,27 @@ spanner_source = sa.Table(
     sa.Column("timeout_ms", BigInt),  # NULL: the configuration's
     sa.UniqueConstraint("organization_id", "config_id", "source_id"),
     sa.Index(None, "source_id"),
+)
+
+# On PostgreSQL in parts by month, which the key therefore has to name.
+spanner_query_log = sa.Table(
+    "spanner_query_log",
+    metadata,
+    sa.Column("asked_at_us", BigInt, primary_key=True),
+    sa.Column("query_id", Text, primary_key=True),
+    organization(),
+    sa.Column("config_id", BigInt, nullable=False),  # which may have gone since
+    sa.Column("asker_kind", Text, nullable=False),
+    text("asker_id"),
+    text("asker_name"),
+    text("trace_id"),
+    sa.Column("level", Text, nullable=False),
+    text("keywords"),
+    count("answers"),
+    sa.Column("outcome", Text, nullable=False),
+    count("took_ms"),
+    count("age_ms"),
+    sa.Column("sources", Text, nullable=False),  # JSON
+    sa.Index(None, "organization_id", "asked_at_us"),
+    sa.Index(None, "organization_id", "config_id", "asked_at_us"),
 )

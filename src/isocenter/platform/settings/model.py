@@ -322,6 +322,10 @@ class Settings(BaseModel):
         86400.0, HOUSEKEEPING, "Age in seconds below which an object without an index entry is left alone"
     )
 
+    query_log_days: Annotated[int, Field(ge=1, le=36500)] = setting(
+        400, HOUSEKEEPING, "Days after which questions to many archives are forgotten by the query log"
+    )
+
     log_format: Literal["text", "json"] = setting("text", LOGS, "One line of text or of JSON per event")
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", LOGS, "Least severe level shown"
