@@ -108,7 +108,7 @@ def configuration_router(
     @router.get("/{config_id}")
     async def show(request: Request, config_id: ConfigId, subject: Subject = reads) -> SetUpModel:
         async with witness.of(request, Action.READ, str(config_id)):
-            return _set_up_model(await configurations.get(subject.organization_id, config_id))
+            return set_up_model(await configurations.get(subject.organization_id, config_id))
 
     @router.put("/{config_id}")
     async def change(
@@ -177,7 +177,7 @@ def _fields(one: Configuration) -> dict[str, object]:
     return values | {"id": one.id, "version": one.version, "created_at": instant(one.created_at_us)}
 
 
-def _set_up_model(found: SetUp) -> SetUpModel:
+def set_up_model(found: SetUp) -> SetUpModel:
     return SetUpModel.model_validate(
         _fields(found.configuration) | {"sources": [_mapped_model(one) for one in found.sources]}
     )

@@ -193,7 +193,7 @@ def source_router(
             source = await sources.get(subject.organization_id, source_id)
             found = await spanner.health(subject.organization_id, source)
             told["reachable"] = found.is_reachable
-            return _health_model(source, found)
+            return health_model(source, found)
 
     return router
 
@@ -251,7 +251,7 @@ def source_model(one: Source) -> SourceModel:
     )
 
 
-def _health_model(source: Source, found: Health) -> HealthModel:
+def health_model(source: Source, found: Health) -> HealthModel:
     return HealthModel(
         id=source.id,
         name=source.name,
