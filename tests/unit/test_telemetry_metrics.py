@@ -17,9 +17,9 @@ LEVEL = Metric("t_level", MetricType.GAUGE, "How high.")
 TOOK = Metric("t_took_seconds", MetricType.HISTOGRAM, "How long.")
 
 
-def values(samples: Iterable[Sample]) -> dict[str, float]:
+async def values(samples: Iterable[Sample]) -> dict[str, float]:
     """Each line of the answer: name with labels, value."""
-    text = Exposition((SEEN, LEVEL, TOOK), lambda: samples).text().decode()
+    text = (await Exposition((SEEN, LEVEL, TOOK), lambda: samples).text()).decode()
     assert "# HELP t_seen_total How often." in text
     return {
         sample.name + "".join(f"|{value}" for value in sample.labels.values()): sample.value
@@ -37,12 +37,14 @@ def test_a_value_that_equals_a_bound_is_below_it(value: float, counts: list[int]
     assert distribution.counts == counts
 
 
-def test_what_prometheus_reads() -> None:
+async def test_what_prometheus_reads() -> None:
     took = Distribution((0.5, 2.0))
     for value in (0.25, 0.5, 1.0, 8.0):
         took.add(value)
 
-    found = values([Sample(SEEN, 3, ("a",)), Sample(SEEN, 4, ("b",)), Sample(LEVEL, 7), Sample(TOOK, took)])
+    found = await values(
+        [Sample(SEEN, 3, ("a",)), Sample(SEEN, 4, ("b",)), Sample(LEVEL, 7), Sample(TOOK, took)]
+    )
 
     assert found["t_seen_total|a"] == 3 and found["t_seen_total|b"] == 4
     assert found["t_level"] == 7
@@ -52,11 +54,20 @@ def test_what_prometheus_reads() -> None:
     assert found["process_cpu_seconds_total"] > 0
 
 
-def test_each_server_of_a_process_tells_its_own() -> None:
+async def test_each_server_of_a_process_tells_its_own() -> None:
     first = Exposition((LEVEL,), lambda: [Sample(LEVEL, 1)])
     second = Exposition((LEVEL,), lambda: [Sample(LEVEL, 2)])
-    assert b"t_level 1.0" in first.text() and b"t_level 2.0" not in first.text()
-    assert b"t_level 2.0" in second.text()
+    assert b"t_level 1.0" in await first.text()
+    assert b"t_level 2.0" in await second.text()
+
+
+async def test_what_is_told_is_of_one_moment() -> None:
+    took = Distribution((1.0,))
+    exposition = Exposition((TOOK,), lambda: [Sample(TOOK, took)])
+    written = asyncio.create_task(exposition.text())
+    await asyncio.sleep(0)  # read; a thread writes
+    took.add(0.5)
+    assert b"t_took_seconds_count 0.0" in await written
 
 
 async def test_who_holds_up_the_event_loop_is_seen() -> None:

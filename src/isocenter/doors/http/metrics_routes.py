@@ -23,7 +23,7 @@ def metrics_route(exposition: Exposition, gate: Gate, *, from_this_machine: bool
         if not (from_this_machine and _is_of_this_machine(request)):
             await gate.admit(request, Permission.METRICS_READ)
         return Response(
-            exposition.text(), headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"}
+            await exposition.text(), headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"}
         )
 
     route = Route("/metrics", metrics)

@@ -1,11 +1,12 @@
 """Metrics as Prometheus reads them: the only place that knows Prometheus.
 
 Nothing is copied while the program works: whoever scrapes has the plain measures of its parts read at that
-moment. One `Exposition` for each server, with a registry of its own: a process may run several.
+moment. One `Exposition` for each server, and no registry that they share: a process may run several.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,29 +48,43 @@ class Sample:
     labels: tuple[str, ...] = ()
 
 
-class Exposition(Collector):
+class Exposition:
     """``metrics``: all there are; one without a sample is named all the same. ``read``: what they say now."""
 
     def __init__(self, metrics: Iterable[Metric], read: Callable[[], Iterable[Sample]]) -> None:
         self._metrics = tuple(metrics)
         self._read = read
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=None)
 
-    def text(self) -> bytes:
-        """To be sent as `CONTENT_TYPE`."""
-        return generate_latest(self._registry)
+    async def text(self) -> bytes:
+        """To be sent as `CONTENT_TYPE`. Read at one moment; written in a thread, since many sources take as
+        many milliseconds."""
+        samples = [_as_it_stands(sample) for sample in self._read()]
+        return await asyncio.to_thread(self._written, samples)
 
-    def describe(self) -> list[Family]:
-        """What the registry asks once, so that it need not read anything before the server is up."""
-        return [_family(metric) for metric in self._metrics]
+    def _written(self, samples: Iterable[Sample]) -> bytes:
+        registry = CollectorRegistry()
+        registry.register(_Moment(self._metrics, samples))
+        registry.register(self._process)
+        return generate_latest(registry)
+
+
+class _Moment(Collector):
+    def __init__(self, metrics: Iterable[Metric], samples: Iterable[Sample]) -> None:
+        self._metrics = metrics
+        self._samples = samples
 
     def collect(self) -> Iterator[Family]:
         families = {metric: _family(metric) for metric in self._metrics}
-        for sample in self._read():
+        for sample in self._samples:
             _add(families[sample.metric], sample)
         yield from families.values()
+
+
+def _as_it_stands(sample: Sample) -> Sample:
+    if isinstance(sample.value, Distribution):
+        return Sample(sample.metric, sample.value.copy(), sample.labels)
+    return sample
 
 
 def _family(metric: Metric) -> Family:

@@ -25,6 +25,11 @@ class Distribution:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def copy(self) -> Distribution:
+        made = Distribution(self.bounds)
+        made.counts, made.sum = self.counts.copy(), self.sum
+        return made
+
     def up_to(self) -> list[tuple[float, int]]:
         """How many values are at most as large as each bound, and in the end as infinity."""
         found, below = [], 0
