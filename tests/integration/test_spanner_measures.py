@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ QUESTION = Question(Level.STUDY, {0x00100020: "P1"}, frozenset())
 
 @dataclass
 class Archives:
-    """Adapters of sources: each question waits for ``may_answer``; those of ``failing`` fail."""
+    """Adapters of sources: each question waits for ``may_answer``; those of ``failing`` fail at once."""
 
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     failing: set[int] = field(default_factory=set)
@@ -47,9 +48,9 @@ class Archive:
 
     async def ask(self, _question: Question) -> AsyncGenerator[Sequence[Row], None]:
         self.archives.asked.release()
-        await self.archives.may_answer.wait()
         if self.source_id in self.archives.failing:
             raise SourceFailed(Ended.FAILED, "out of order")
+        await self.archives.may_answer.wait()
         yield []
 
     async def reach(self) -> Reached:
@@ -177,6 +178,31 @@ async def test_what_sources_owe_an_answer_to(span: Span) -> None:
     await asyncio.gather(*asking)
     assert span.spanner.pending == 0
     assert not any(state.waiting for _, state in span.spanner.source_states())
+
+
+async def test_who_has_ended_owes_nothing(span: Span) -> None:
+    _, second = await span.configure(2)
+    span.archives.failing = {second}
+    asking = await span.spanner.begin(ORGANIZATION, span.config_id, QUESTION)
+    assert span.spanner.pending == 2
+    with asking.interest():
+        async with aclosing(asking.watch()) as events:
+            await anext(events)
+        assert span.spanner.pending == 1
+        span.archives.may_answer.set()
+        await asking.settled()
+    assert span.spanner.pending == 0
+
+
+async def test_a_source_that_is_switched_off_owes_nothing_and_fails_nothing(span: Span) -> None:
+    first, second = await span.configure(2)
+    found = await span.sources.get(ORGANIZATION, second)
+    await span.sources.change(ORGANIZATION, replace(found, enabled=False), keep_secret=True)
+    span.archives.may_answer.set()
+    await span.ask()
+    assert span.queries == {QueryOutcome.COMPLETE: 1}
+    assert span.ended(first) == {Ended.ANSWERED: 1}
+    assert span.ended(second) == {}
 
 
 async def _ignored(asking: object) -> None:
