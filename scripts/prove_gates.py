@@ -93,6 +93,7 @@ def breaches(copy: Path) -> list[Breach]:
         ),
         contract("features-without-http", f"{src}/features/archive/planted.py", "import starlette\n"),
         contract("settings", f"{src}/doors/http/planted.py", "import isocenter.platform.settings\n"),
+        contract("prometheus", f"{src}/features/archive/planted.py", "import prometheus_client\n"),
         contract("scp-without-http", f"{src}/doors/scp/planted.py", "import fastapi\n"),
         Breach(
             "lock with an address",

@@ -42,6 +42,16 @@ async def test_workers_are_used_again_and_no_more_than_wanted(pool: WorkerPool) 
     assert len(both) <= 2
 
 
+async def test_who_works_and_who_waits_is_told(pool: WorkerPool) -> None:
+    assert (pool.count, pool.busy, pool.waiting, pool.busy_s) == (2, 0, 0, 0)
+    calls = [asyncio.create_task(pool.run(work.process_id)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (pool.busy, pool.waiting) == (2, 1)
+    await asyncio.gather(*calls)
+    assert (pool.busy, pool.waiting) == (0, 0)
+    assert pool.busy_s > 0
+
+
 async def test_a_crash_costs_one_call(pool: WorkerPool) -> None:
     with pytest.raises(WorkCrashed):
         await pool.run(work.crashed)

@@ -22,6 +22,7 @@ from isocenter.doors.http.changes_routes import changes_router
 from isocenter.doors.http.commitment_routes import commitment_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import KNOWN, PUBLIC, Gate, NobodyKnown, declared
+from isocenter.doors.http.metrics_routes import metrics_route
 from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
@@ -36,6 +37,7 @@ from isocenter.features.archive.patients.services import patients_of
 from isocenter.features.availability.notices import Notices
 from isocenter.features.commitment.ledger import Ledger
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
+from isocenter.platform.telemetry.exposition import Exposition
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
 
@@ -151,7 +153,10 @@ async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
             *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
-        pages=viewer_routes(tmp_path / "viewers", dicom_web=MOUNT, sign_in=True),
+        pages=[
+            *viewer_routes(tmp_path / "viewers", dicom_web=MOUNT, sign_in=True),
+            metrics_route(Exposition((), lambda: ()), gate),
+        ],
     )
     await services.workers.close()
     await accounts.close()

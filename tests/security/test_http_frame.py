@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 from structlog.testing import capture_logs
 
 from isocenter.doors.http.application import create_app
+from isocenter.doors.http.measures import HttpMeasures
 from isocenter.doors.http.problems import http_status, problem
 from isocenter.doors.http.services import HttpLimits, HttpServices
 from isocenter.kit.errors import IsocenterError, Kind, NotFound, Unavailable
@@ -34,6 +35,15 @@ async def server(tmp_path: Path) -> AsyncIterator[HttpServer]:
 
 class Body(BaseModel):
     number: int
+
+
+def test_a_client_cannot_make_up_metrics() -> None:
+    measures = HttpMeasures()
+    for method in ("GET", "MADE-UP", "DOE^JOHN"):
+        measures.answered(method, 405, 0.001)
+    measures.answered("GET", 0, 0.001)
+    assert measures.requests == {("GET", "4xx"): 1, ("other", "4xx"): 2, ("GET", "none"): 1}
+    assert set(measures.took_s) == {"GET", "other"}
 
 
 def failing_routes() -> APIRouter:

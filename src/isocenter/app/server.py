@@ -10,6 +10,7 @@ from datetime import timedelta
 import uvicorn
 
 from isocenter.app.archive import Archive
+from isocenter.app.metrics import METRICS, Parts, read
 from isocenter.app.outgoing import outgoing_of
 from isocenter.app.spanning import spanning_of
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
@@ -23,6 +24,7 @@ from isocenter.doors.http.deletion_routes import deletion_router
 from isocenter.doors.http.destination_routes import destination_router
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
+from isocenter.doors.http.metrics_routes import metrics_route
 from isocenter.doors.http.patient_routes import patient_router
 from isocenter.doors.http.protocol import BoundedHttpProtocol
 from isocenter.doors.http.quarantine_routes import quarantine_router
@@ -54,6 +56,8 @@ from isocenter.platform.settings import Settings
 from isocenter.platform.storage.encrypted import EncryptedStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.telemetry import get_logger
+from isocenter.platform.telemetry.exposition import Exposition
+from isocenter.platform.telemetry.loop_lag import LoopLag
 from isocenter.platform.tls import (
     DicomProfile,
     TlsEndpoint,
@@ -144,7 +148,17 @@ class Server:
                 https=settings.public_url_or_default.startswith("https:"),
             ),
         )
-        pages = viewer_routes(settings.viewer_folder, dicom_web=MOUNT, sign_in=settings.auth != "off")
+        self._loop_lag = LoopLag()
+        self._http_measures = services.measures
+        metrics = metrics_route(
+            Exposition(METRICS, lambda: read(self._parts())),
+            gate,
+            from_this_machine=settings.metrics_from_this_machine,
+        )
+        pages = [
+            *viewer_routes(settings.viewer_folder, dicom_web=MOUNT, sign_in=settings.auth != "off"),
+            metrics,
+        ]
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)}, pages=pages)
         self.application = app
         self._http = _Uvicorn(
@@ -201,6 +215,17 @@ class Server:
     def dicom_port(self) -> int:
         return self._dicom.port
 
+    def _parts(self) -> Parts:
+        archive = self._archive
+        return Parts(
+            self._spanning.spanner,
+            archive.ingest,
+            archive.images.workers,
+            self._http_measures,
+            self._dicom,
+            self._loop_lag,
+        )
+
     async def start(self) -> None:
         """Listen on both ports. Raises Unavailable, naming the port, when one is taken."""
         settings = self._archive.settings
@@ -222,6 +247,7 @@ class Server:
             asyncio.create_task(self._http.serve(sockets=[listener]), name="http"),
             asyncio.create_task(self._housekeeping.run(), name="housekeeping"),
             asyncio.create_task(self._watch_certificates(), name="certificates"),
+            asyncio.create_task(self._loop_lag.watch(), name="loop lag"),
             asyncio.create_task(self._recompress_regularly(), name="recompression"),
             asyncio.create_task(
                 self._derive_regularly("Thumbnails", self._archive.thumbnails), name="thumbnails"

@@ -69,6 +69,22 @@ def permissions() -> None:
     typer.echo(permissions_reference())
 
 
+@app.command()
+def metrics() -> None:
+    """Print what /metrics tells, as the page docs/metrics.md has it."""
+    typer.echo(metrics_reference())
+
+
+def metrics_reference() -> str:
+    from isocenter.app.metrics import METRICS
+
+    lines = ["| metric | type | labels | what it says |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {metric.says} |")
+    return "\n".join(lines)
+
+
 def permissions_reference() -> str:
     from isocenter.platform.security import OPERATOR_PERMISSIONS, PERMISSIONS_OF_ROLE, Permission
 

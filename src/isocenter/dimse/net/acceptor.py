@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -80,6 +81,7 @@ class Host(Protocol):
     clock: Clock
     closing: bool
     admitted: int
+    answered: Counter[tuple[str, str]]
 
     def connected(self, connection: ServerConnection) -> bool:
         """False where there is no room even for saying no."""
@@ -264,6 +266,7 @@ class ServerConnection(Connection):
             self._sub_operations,
             self._ask_peer,
             self._on_quiet,
+            answered=self._server.answered,
         )
         self.association.accept(accept)
         self.flush()

@@ -81,7 +81,8 @@ class Operation:
 @dataclass(slots=True, eq=False)
 class Performer:
     """For one established association. ``service`` is asked by ``getattr``: its methods are optional.
-    ``on_quiet`` is called whenever the last open operation has been answered."""
+    ``on_quiet`` is called whenever the last open operation has been answered. ``answered`` counts operations
+    by name and family of their last status; many associations may share it."""
 
     connection: Connection
     service: object
@@ -92,6 +93,7 @@ class Performer:
     on_quiet: Callable[[], None]
     counts: Counter[str] = field(default_factory=Counter)
     failures: int = 0
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
     _inbound: Operation | None = None
     _operations: set[Operation] = field(default_factory=set)
     _finishing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -350,7 +352,7 @@ class Performer:
             stopped = operation.cancelled_by_peer and last.remaining
             answer = Answer(statuses.CANCEL) if stopped else final_of_sub_operations(last)
         fields = sub_operation_fields(last, final=answer.status != statuses.CANCEL)
-        self._count(answer.status)
+        self._count(operation, answer.status)
         response = response_to(request, answer, **fields)
         await self.connection.send_message(operation.context_id, response, last.failed_identifier)
 
@@ -361,7 +363,7 @@ class Performer:
             return
         data_set = None if operation.data_set is None else bytes(operation.data_set)
         answer: NAnswer = await method(self.info, operation.request, data_set, operation.transfer_syntax)
-        self._count(answer.status)
+        self._count(operation, answer.status)
         plain = Answer(answer.status, answer.comment, answer.offending_elements)
         response = response_to(operation.request, plain, **(answer.fields or {}))
         await self.connection.send_message(operation.context_id, response, answer.data_set)
@@ -380,11 +382,13 @@ class Performer:
     # ---- answers
 
     async def _respond(self, operation: Operation, answer: Answer) -> None:
-        self._count(answer.status)
+        self._count(operation, answer.status)
         await self.connection.send_message(operation.context_id, response_to(operation.request, answer))
 
-    def _count(self, status: int) -> None:
-        if statuses.family(status) is statuses.Family.FAILURE:
+    def _count(self, operation: Operation, status: int) -> None:
+        family = statuses.family(status)
+        self.answered[NAMES[type(operation.request)], family] += 1
+        if family is statuses.Family.FAILURE:
             self.failures += 1
 
     def _answer_for(self, error: Exception, operation: Operation) -> Answer:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import ssl
+from collections import Counter
 
 from isocenter.dimse.net.acceptor import ServerConnection, ServerSettings
 from isocenter.dimse.net.service import Service
@@ -20,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 class DimseServer:
-    """``await start(host, port)``, then :attr:`port`; ``await shutdown(grace_s)`` ends it."""
+    """``await start(host, port)``, then :attr:`port`; ``await shutdown(grace_s)`` ends it.
+
+    ``answered``: operations by name (``C-STORE``) and family of their last status.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class DimseServer:
         self.clock = clock or SystemClock()
         self.closing = False
         self.admitted = 0
+        self.answered: Counter[tuple[str, str]] = Counter()
         self._tls = tls
         self._buffers = ReceiveBuffers()
         self._connections: set[ServerConnection] = set()

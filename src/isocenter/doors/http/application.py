@@ -44,7 +44,7 @@ def create_app(
 
     ``routers`` are the JSON API's (each with its own prefix); ``mounts`` are whole doors by path, such as
     ``{"/dicom-web": dicomweb_door(…)}``, tried before every other route; ``pages`` are what
-    people open in a browser. ``object_prefixes``: see `Frame`.
+    people open in a browser, and whatever else is no part of the API. ``object_prefixes``: see `Frame`.
     """
     mounts = mounts or {}
     app = FastAPI(
@@ -71,6 +71,7 @@ def create_app(
         limits=services.limits,
         policy=services.policy,
         clock=services.clock,
+        measures=services.measures,
         object_prefixes=tuple(object_prefixes),
     )
     app.add_middleware(TrustedProxies, proxies=services.trusted_proxies)

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isocenter.doors.http.guards import HttpPolicy, guarded, preflight
+from isocenter.doors.http.measures import HttpMeasures
 from isocenter.doors.http.problems import problem
 from isocenter.doors.http.refusals import BodyTooLarge, MethodNotAllowed, NoSuchPage, RequestTimeout
 from isocenter.doors.http.services import HttpLimits
@@ -47,12 +48,14 @@ class Frame:
         limits: HttpLimits,
         policy: HttpPolicy,
         clock: Clock,
+        measures: HttpMeasures,
         object_prefixes: Sequence[str] = (),
     ) -> None:
         self._app = app
         self._policy = policy
         self._limits = limits
         self._clock = clock
+        self._measures = measures
         self._object_prefixes = tuple(object_prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +86,9 @@ class Frame:
         except Exception as error:  # the last line of defence
             await exchange.fail(error)
         finally:
-            exchange.log(self._clock.monotonic_s() - started_s)
+            took_s = self._clock.monotonic_s() - started_s
+            self._measures.answered(scope["method"], exchange.status, took_s)
+            exchange.log(took_s)
 
     def _bytes_max(self, scope: Scope) -> int | None:
         if scope["path"].startswith(self._object_prefixes):
@@ -104,7 +109,7 @@ class _Exchange:
         "_scope",
         "_send",
         "_sent_bytes",
-        "_status",
+        "status",
         "trace_id",
     )
 
@@ -127,7 +132,7 @@ class _Exchange:
         self._bytes_max = bytes_max
         self._received_bytes = 0
         self._sent_bytes = 0
-        self._status = 0
+        self.status = 0
         self.trace_id = _trace_id(scope)
         scope.setdefault("state", {})["trace_id"] = self.trace_id
 
@@ -140,7 +145,7 @@ class _Exchange:
                 raise BodyTooLarge(self._bytes_max)
 
     async def receive(self) -> Message:
-        if self._status:  # the answer has begun: this waits for the client to leave, however long that takes
+        if self.status:  # the answer has begun: this waits for the client to leave, however long that takes
             return await self._receive()
         try:
             async with asyncio.timeout(self._limits.body_silence_s):
@@ -155,7 +160,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             headers = guarded(message.get("headers", ()), encrypted=self._scope["scheme"] == "https")
             headers.extend(self._policy.cross_origin(self._scope))
             headers.append((b"x-trace-id", self.trace_id.encode()))
@@ -170,7 +175,7 @@ class _Exchange:
 
     async def fail(self, error: Exception, *, linger: bool = True) -> None:
         if isinstance(error, ClientDisconnect):
-            self._status = self._status or _CLIENT_CLOSED
+            self.status = self.status or _CLIENT_CLOSED
             return
         typed = _typed(error)
         if isinstance(typed, InternalError):
@@ -183,7 +188,7 @@ class _Exchange:
         else:
             # Not its detail, which quotes what the client sent: the client has it, with the trace id.
             log.info("http.problem", trace_id=self.trace_id, code=typed.code)
-        if self._status:
+        if self.status:
             # Too late for a status: returning now makes the server cut the connection, so that the client
             # sees an incomplete answer instead of a wrong one.
             return
@@ -214,7 +219,7 @@ class _Exchange:
             "http.request",
             method=self._scope["method"],
             path=logged_path(self._scope["path"]),
-            status=self._status,
+            status=self.status,
             ms=round(duration_s * 1000, 2),
             received_bytes=self._received_bytes,
             sent_bytes=self._sent_bytes,

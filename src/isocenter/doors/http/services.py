@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.guards import HttpPolicy
+from isocenter.doors.http.measures import HttpMeasures
 from isocenter.doors.http.proxies import Network
 from isocenter.features.archive.derived import SETTLED_S
 from isocenter.features.archive.images import Images, open_images
@@ -64,6 +65,7 @@ class HttpServices:
     images: Images | None = None
     thumbnails: Thumbnails | None = None
     series_metadata: SeriesMetadata | None = None
+    measures: HttpMeasures = field(default_factory=HttpMeasures)
 
     def images_or_new(self) -> Images:
         """Those that are handed in, else some of our own over the same store and workers."""

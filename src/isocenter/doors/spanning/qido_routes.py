@@ -208,14 +208,12 @@ def _accepted(found: Running) -> Response:
 
 def _status(found: Running) -> dict[str, Any]:
     result = found.asking.so_far()
-    ended = {one.source.id for one in result.outcomes}
-    waiting = [step.source for step in found.asking.plan.steps if step.source.id not in ended]
     return {
         "id": found.id,
         "state": _state(found),
         "results": len(result.answers),
         "sources": [outcome_model(one) for one in result.outcomes],
-        "waiting_for": [{"id": source.id, "name": source.name} for source in waiting],
+        "waiting_for": [{"id": source.id, "name": source.name} for source in found.asking.waiting_for],
     }
 
 

@@ -184,6 +184,7 @@ def source_router(
     async def remove(request: Request, source_id: SourceId, subject: Subject = manages) -> Removed:
         async with witness.of(request, Action.DELETE, str(source_id), durable=True):
             await sources.remove(subject.organization_id, source_id)
+            spanner.forget_source(subject.organization_id, source_id)
             return Removed(removed=1)
 
     @router.get("/{source_id}/health")

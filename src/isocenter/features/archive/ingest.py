@@ -23,10 +23,11 @@ from isocenter.dicom.uids import uid_problem
 from isocenter.features.archive.committer import GroupCommitter
 from isocenter.features.archive.entry import Declared, Entry, Outcome, Received, Source, StoredObject
 from isocenter.features.archive.judging import judge, unreadable
+from isocenter.features.archive.measures import IngestMeasures
 from isocenter.features.archive.policies import Policies, PolicyBook
 from isocenter.features.archive.reading import WANTED, HeaderReader, frame_offsets
 from isocenter.features.archive.spool import Spool, SpooledBytes
-from isocenter.kit.errors import Busy, TooLarge
+from isocenter.kit.errors import Busy, IsocenterError, TooLarge
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.storage.interface import Buffer, InMemory, ObjectStore, OnDisk, PutOutcome
 
@@ -78,6 +79,7 @@ class Ingest:
         self.policies = policies
         self.reader = HeaderReader()
         self.object_bytes_max = object_bytes_max
+        self.measures = IngestMeasures()
 
     def receive(
         self,
@@ -119,9 +121,15 @@ class Ingest:
         Raises Unavailable, OutOfSpace, QuotaReached, Busy or BatchRefused; none of the objects is visible
         then.
         """
-        policies = policies or await self.policies.of(organization_id)
-        await self._check_still_there(received)
-        return await self.committer.submit(organization_id, received, policies)
+        try:
+            policies = policies or await self.policies.of(organization_id)
+            await self._check_still_there(received)
+            outcomes = await self.committer.submit(organization_id, received, policies)
+        except IsocenterError as error:
+            self.measures.failed(error.code, len(received))
+            raise
+        self.measures.filed(received, outcomes)
+        return outcomes
 
     async def _check_still_there(self, received: Sequence[Received]) -> None:
         """A batch may gather for hours; a sweep may have taken its first objects for orphans by then."""
@@ -169,13 +177,22 @@ class Reception:
         """
         limit = self._ingest.object_bytes_max
         if limit is not None and self._bytes.size + len(fragment) > limit:
+            self._ingest.measures.failed(TooLarge.default_code)
             raise TooLarge(
                 f"The object is larger than the {format_bytes(limit)} allowed here.",
                 remedy="Raise --max-object-size if such objects are wanted.",
             )
         if self._declared is not None:
             self._sha256.update(fragment)
-        return self._bytes.append(fragment)
+        waiting = self._bytes.append(fragment)
+        return None if waiting is None else self._spooled(waiting)
+
+    async def _spooled(self, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except IsocenterError as error:
+            self._ingest.measures.failed(error.code)
+            raise
 
     async def finish(self) -> Received:
         """Read, judge and store the object. Raises OutOfSpace or Unavailable; nothing remains then."""
@@ -192,6 +209,9 @@ class Reception:
                 received.put_existed = await self._put(received.stored.key, examined.prefix)
             received.put_at_us = self._ingest.committer.now_us()
             return received
+        except IsocenterError as error:
+            self._ingest.measures.failed(error.code)
+            raise
         finally:
             await self._bytes.discard()
 

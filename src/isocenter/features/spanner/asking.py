@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from isocenter.features.spanner.entries import Configuration, FailureStrategy, Source
 from isocenter.features.spanner.failures import Ended
@@ -26,6 +27,15 @@ class Came:
 
 
 Event = Came | Outcome
+
+
+class QueryOutcome(StrEnum):
+    """What whoever asked got."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"  # without what some sources may have
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # whoever asked no longer wants to know
 
 
 class SpanningFailed(Unavailable):
@@ -167,6 +177,27 @@ class Asking:
         self._task.result()
         self.check()
         return self.so_far()
+
+    @property
+    def outcome(self) -> QueryOutcome:
+        """As it stands; for whoever leaves before it is over, cancelled."""
+        if self._is_cancelled or self._task is None or not self._task.done() or self._task.cancelled():
+            return QueryOutcome.CANCELLED
+        try:
+            self._task.result()
+            self.check()
+        except Exception:
+            return QueryOutcome.FAILED
+        missing = any(one.is_missing for one in self._outcomes)
+        return QueryOutcome.PARTIAL if missing else QueryOutcome.COMPLETE
+
+    @property
+    def waiting_for(self) -> list[Source]:
+        """Sources that owe an answer, in the order they are asked."""
+        if self.is_over:
+            return []
+        ended = {one.source.id for one in self.events if isinstance(one, Outcome)}
+        return [step.source for step in self.plan.steps if step.source.id not in ended]
 
     def so_far(self) -> Result:
         """Of the sources that have ended, and the rows of those that have not."""

@@ -6,9 +6,10 @@ that was asked. It never leaves this process.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from isocenter.features.spanner.asking import Asking, Result
 from isocenter.kit.clock import Clock
@@ -24,18 +25,34 @@ class Kept:
     age_s: float
 
 
+class CacheResult(StrEnum):
+    HIT = "hit"  # an answer that was kept
+    JOINED = "joined"  # the same question was under way
+    MISS = "miss"  # the sources were asked
+
+
 class Flights:
+    """``results``: how often asking the sources was spared, and how often it was not."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._under_way: dict[Hashable, Asking] = {}
         self._kept: OrderedDict[Hashable, tuple[Result, float]] = OrderedDict()
         self._rows = 0
+        self.results: Counter[CacheResult] = Counter()
+
+    @property
+    def pending(self) -> int:
+        """Questions that sources owe an answer to, those in line included."""
+        return sum(len(asking.waiting_for) for asking in self._under_way.values())
 
     def join(self, key: Hashable, begin: Callable[[Callable[[], None]], Asking]) -> Asking:
         """The one under way, or the one that ``begin(over)`` begins."""
         known = self._under_way.get(key)
         if known is not None and not (known.is_over or known.is_cancelled):
+            self.results[CacheResult.JOINED] += 1
             return known
+        self.results[CacheResult.MISS] += 1
         asking = begin(lambda: self._over(key))
         self._under_way[key] = asking
         return asking
@@ -64,6 +81,7 @@ class Flights:
         if age_s >= age_max_s:
             self._drop(key)
             return None
+        self.results[CacheResult.HIT] += 1
         return Kept(result, age_s)
 
     def _drop(self, key: Hashable) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from isocenter.features.spanner.adapters import Adapt, Adapters, Reached
-from isocenter.features.spanner.asking import Asking, Result
+from isocenter.features.spanner.asking import Asking, QueryOutcome, Result
 from isocenter.features.spanner.breaker import BreakerState
 from isocenter.features.spanner.configurations import Configurations, SetUp
 from isocenter.features.spanner.entries import Source
-from isocenter.features.spanner.failures import Ended, SourceFailed
-from isocenter.features.spanner.fan_out import FanOut
+from isocenter.features.spanner.failures import SourceFailed
+from isocenter.features.spanner.fan_out import FanOut, Outcome
 from isocenter.features.spanner.filtering import Filter
-from isocenter.features.spanner.flights import Flights
+from isocenter.features.spanner.flights import CacheResult, Flights
+from isocenter.features.spanner.measures import Measures, SourceKey, SourceState
 from isocenter.features.spanner.merge import Standing
 from isocenter.features.spanner.plan import plan
 from isocenter.features.spanner.query_log import (
@@ -33,6 +35,9 @@ _SET_UP_KEPT_S = 1.0
 _SET_UPS_MAX = 1000
 NOBODY = Asker("service", "")
 """Of this program's own accord."""
+
+_STATE_TOLD_S = 3600.0
+"""How long after it was last asked a source's state is told: it may have been taken out of use since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,13 @@ class Health:
         return self.reached is not None
 
 
+@dataclass(slots=True)
+class _Kept:
+    version: int
+    turnstile: Turnstile
+    used_s: float
+
+
 class Spanner:
     """One in a process: it knows how the sources do."""
 
@@ -70,9 +82,10 @@ class Spanner:
         self._configurations = configurations
         self._adapters = Adapters(adapt)
         self._clock = clock
-        self._turnstiles: dict[tuple[int, int], tuple[int, Turnstile]] = {}
+        self._turnstiles: dict[SourceKey, _Kept] = {}
         self._flights = Flights(clock)
         self._set_ups: dict[tuple[int, int], tuple[float, SetUp]] = {}
+        self.measures = Measures()
 
     async def ask(
         self,
@@ -87,38 +100,52 @@ class Spanner:
 
         Raises NotFound, InvalidInput, and SpanningFailed as the configuration has it.
         """
+        begun_s = self._clock.monotonic_s()
         set_up = await self._set_up(organization_id, config_id)
         key = _key(organization_id, set_up, question)
         if not fresh:
             kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
             if kept is not None:
+                self._query_ended(QueryOutcome.COMPLETE, begun_s)
                 spanned = Spanned(kept.result, kept.age_s)
-                self._note(organization_id, config_id, question, asker, spanned)
+                self._note(organization_id, config_id, question, asker, spanned, QueryOutcome.COMPLETE)
                 return spanned
         asking = self._begin(organization_id, set_up, question, key)
         try:
             with asking.interest():
                 result = await asking.settled()
-        except BaseException:
-            self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()))
-            raise
+        finally:
+            self._query_ended(asking.outcome, begun_s)
+            self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()), asking.outcome)
         self._flights.keep(key, result)
-        self._note(organization_id, config_id, question, asker, Spanned(result))
         return Spanned(result)
 
     async def begin(
         self, organization_id: int, config_id: int, question: Question, *, asker: Asker = NOBODY
     ) -> Asking:
         """For who watches or comes back later: hold an interest in it. Raises NotFound, InvalidInput."""
+        begun_s = self._clock.monotonic_s()
         set_up = await self._set_up(organization_id, config_id)
         asking = self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
-        asking.when_over(
-            lambda: self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()))
-        )
+
+        def over() -> None:
+            self._query_ended(asking.outcome, begun_s)
+            self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()), asking.outcome)
+
+        asking.when_over(over)
         return asking
 
-    def _note(
-        self, organization_id: int, config_id: int, question: Question, asker: Asker, spanned: Spanned
+    def _query_ended(self, outcome: QueryOutcome, begun_s: float) -> None:
+        self.measures.query_ended(outcome, self._clock.monotonic_s() - begun_s)
+
+    def _note(  # noqa: PLR0917 - one line of the log
+        self,
+        organization_id: int,
+        config_id: int,
+        question: Question,
+        asker: Asker,
+        spanned: Spanned,
+        outcome: QueryOutcome,
     ) -> None:
         if self._query_log is None:
             return
@@ -132,7 +159,7 @@ class Spanner:
                 question.level,
                 keywords_of(question),
                 len(result.answers),
-                _outcome_of(result),
+                outcome,
                 round(result.took_s * 1000),
                 round(spanned.age_s * 1000),
                 source_outcomes(result.outcomes),
@@ -147,13 +174,18 @@ class Spanner:
 
         def begin(over: Callable[[], None]) -> Asking:
             asking = Asking(set_up.configuration, question, planned, _standings(set_up), now_us(self._clock))
+
+            def ended(outcome: Outcome) -> None:
+                self.measures.source_ended(organization_id, outcome)
+                asking.ended(outcome)
+
             run = FanOut(
                 organization_id,
                 question,
                 self._adapters.of,
                 turnstiles,
                 take=asking.take,
-                ending=asking.ended,
+                ending=ended,
             )
             asking.start(run, over=over)
             return asking
@@ -177,11 +209,34 @@ class Spanner:
     def turnstile(self, organization_id: int, source: Source) -> Turnstile:
         """How it does is forgotten when it is changed: it may be another one now."""
         key = organization_id, source.id
+        now_s = self._clock.monotonic_s()
         known = self._turnstiles.get(key)
-        if known is None or known[0] != source.version:
-            known = source.version, Turnstile(source.limits, self._clock)
+        if known is None or known.version != source.version:
+            known = _Kept(source.version, Turnstile(source.limits, self._clock), now_s)
             self._turnstiles[key] = known
-        return known[1]
+        known.used_s = now_s
+        return known.turnstile
+
+    @property
+    def cache_results(self) -> Counter[CacheResult]:
+        return self._flights.results
+
+    @property
+    def pending(self) -> int:
+        """Questions that sources owe an answer to, those in line included."""
+        return self._flights.pending
+
+    def source_states(self) -> Iterator[tuple[SourceKey, SourceState]]:
+        """How the sources do that were asked of late."""
+        since_s = self._clock.monotonic_s() - _STATE_TOLD_S
+        for key, kept in self._turnstiles.items():
+            if kept.used_s >= since_s:
+                is_up = kept.turnstile.state() is BreakerState.CLOSED
+                yield key, SourceState(is_up, kept.turnstile.waiting)
+
+    def forget_source(self, organization_id: int, source_id: int) -> None:
+        """It was removed."""
+        self._turnstiles.pop((organization_id, source_id), None)
 
     def forget(self, organization_id: int) -> None:
         """Somebody changed its sources or configurations."""
@@ -202,14 +257,6 @@ class Spanner:
         """Questions under way are cancelled at their sources."""
         self._flights.cancel()
         await self._adapters.close()
-
-
-def _outcome_of(result: Result) -> str:
-    if not result.outcomes:
-        return "cancelled"
-    if result.is_complete:
-        return "complete"
-    return "partial" if any(one.ended is Ended.ANSWERED for one in result.outcomes) else "failed"
 
 
 def _standings(set_up: SetUp) -> list[Standing]:

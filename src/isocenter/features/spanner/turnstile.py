@@ -54,6 +54,11 @@ class Turnstile:
     def condition(self) -> Condition:
         return Condition(self.breaker.resting_s(self._clock.monotonic_s()), self.record.median_s)
 
+    @property
+    def waiting(self) -> int:
+        """Questions in line."""
+        return self._in_line
+
     def state(self) -> BreakerState:
         return self.breaker.state(self._clock.monotonic_s())
 

@@ -37,6 +37,7 @@ class Permission(StrEnum):
     ORGANIZATIONS_MANAGE = "organizations:manage"
     AUDIT_READ = "audit:read"
     LOGS_RESOLVE = "logs:resolve"
+    METRICS_READ = "metrics:read"
 
 
 class Role(StrEnum):
@@ -55,7 +56,7 @@ _PERFORMS = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_PERFORM})
 _SETTLES = frozenset({Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE})
 _SCHEDULES = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_MANAGE})
 
-OPERATOR_PERMISSIONS = frozenset({Permission.ORGANIZATIONS_MANAGE})
+OPERATOR_PERMISSIONS = frozenset({Permission.ORGANIZATIONS_MANAGE, Permission.METRICS_READ})
 """What reaches beyond one organisation; for the few who run the installation, whatever their role."""
 
 PERMISSIONS_OF_ROLE: dict[Role, frozenset[Permission]] = {

@@ -224,6 +224,9 @@ class Settings(BaseModel):
     auth: Literal["required", "off"] = setting(
         "required", DOORS, "Whether HTTP asks who is there; off only where nobody but this machine gets in"
     )
+    metrics_from_this_machine: bool = setting(
+        False, DOORS, "Whether programs of this machine may read /metrics without a credential"
+    )
     installation_key: SecretStr = setting(
         SecretStr(""),
         DOORS,

@@ -40,12 +40,15 @@ class WorkerLimits:
 class WorkerPool:
     """``await pool.run(function, *args)``: the same as ``function(*args)``, somewhere else.
 
-    ``preload`` are modules that every worker imports before its limits are set. Belongs to one event loop.
+    ``count`` workers at most; ``busy_s``: seconds that they have worked, all together. ``preload`` are
+    modules that every worker imports before its limits are set. Belongs to one event loop.
     """
 
     def __init__(
         self, count: int, limits: WorkerLimits | None = None, *, preload: Sequence[str] = ()
     ) -> None:
+        self.count = count
+        self.busy_s = 0.0
         self._limits = limits or WorkerLimits()
         self._preload = tuple(preload)
         self._free = asyncio.Semaphore(count)
@@ -76,11 +79,21 @@ class WorkerPool:
         finally:
             self._waiting -= 1
         # A task of its own: whoever cancels us leaves the worker's answer to it, or the next would read that.
-        task = asyncio.create_task(self._call(function, args, time_limit_s or self._limits.time_s))
+        task = asyncio.create_task(self._timed(function, args, time_limit_s or self._limits.time_s))
         self._running.add(task)
         task.add_done_callback(self._ended)
         result: R = await asyncio.shield(task)
         return result
+
+    @property
+    def busy(self) -> int:
+        """Workers that have something to do."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Calls in line for a worker."""
+        return self._waiting
 
     async def close(self) -> None:
         """Ends all workers, whatever they do."""
@@ -96,6 +109,14 @@ class WorkerPool:
         self._free.release()
         if not task.cancelled():
             task.exception()  # looked at: the caller may have gone
+
+    async def _timed(self, function: Callable[..., Any], args: tuple[Any, ...], limit_s: float) -> Any:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        try:
+            return await self._call(function, args, limit_s)
+        finally:
+            self.busy_s += loop.time() - begun_s
 
     async def _call(self, function: Callable[..., Any], args: tuple[Any, ...], limit_s: float) -> Any:
         if self._closed:
