@@ -38,7 +38,7 @@ def run(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder, _fleet(Path(folder), ARCHIVES, LATENCY_S) as ports:
         server = IsocenterServer(Path(folder) / "isocenter")
         try:
-            config = _configure(server, ports, timeout_seconds=10)
+            config = _configure(server, ports, timeout_seconds=30)
             patients = iter(range(_PATIENTS))
             uvloop.run(_burst(server, config, [next(patients) for _ in range(50)]))  # associations open
             cases.append(
@@ -59,7 +59,7 @@ def run(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder, _fleet(Path(folder), 1, 0.0) as ports:
         server = IsocenterServer(Path(folder) / "isocenter")
         try:
-            config = _configure(server, ports, timeout_seconds=10)
+            config = _configure(server, ports, timeout_seconds=30)
             cases.append(
                 _case(
                     "one archive: spanned, against asking it directly",
@@ -122,7 +122,7 @@ def _configure(server: IsocenterServer, ports: list[int], **fields: Any) -> int:
             "ae_title": f"PACS{number}",
             "host": "127.0.0.1",
             "port": port,
-            "limits": {"at_once": 1000, "waiting": 10_000},
+            "limits": {"at_once": 128, "waiting": 10_000},
         }
         made = _call(server, "/api/v1/sources", source)
         _call(server, f"/api/v1/config/spanner/{config}/sources/", {"source_id": made["id"]})

@@ -91,6 +91,7 @@ class Asking:
     _task: asyncio.Task[None] | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _took_s: float = 0.0
+    _settled: Result | None = None
 
     def __post_init__(self) -> None:
         self.gathered = Gathered(self.question.level)
@@ -201,6 +202,14 @@ class Asking:
 
     def so_far(self) -> Result:
         """Of the sources that have ended, and the rows of those that have not."""
+        if self._settled is None:
+            found = self._merged()
+            if not self.is_over:
+                return found
+            self._settled = found
+        return self._settled
+
+    def _merged(self) -> Result:
         question = self.question
         joined = self.configuration.deduplication_enabled
         answers = self.gathered.answers(self.standings, joined=joined)
