@@ -225,6 +225,30 @@ async def test_a_full_line_refuses_and_does_not_blame_the_source() -> None:
         assert ended(await fleet.ask(asked(PatientID="P1", StudyDate="20260108-"))) == [Ended.ANSWERED]
 
 
+async def test_who_never_had_a_turn_tells_nothing_of_the_source() -> None:
+    """A source that rested is tried by one question; who is refused meanwhile must not let another in."""
+    archive = SimulatedPacs(HEALTHY, latency_s=0.3)
+    fleet = Fleet(archive, retry_attempts=0)
+    async with fleet as spanner:
+        breaker = spanner.turnstile(1, fleet.sources[0]).breaker
+        breaker.failures_max, breaker.rest_s = 1, 0.0
+        breaker.failed(0.0)
+        questions = [asked(PatientID="P1", StudyDate=f"2026010{day}-") for day in range(1, 6)]
+        results = await asyncio.gather(*(fleet.ask(one) for one in questions), return_exceptions=True)
+        assert archive.questions == 1
+        assert sum(isinstance(one, SpanningFailed) for one in results) == 4
+        assert (await fleet.ask()).is_complete
+
+
+async def test_between_attempts_the_failure_is_what_is_told() -> None:
+    fleet = Fleet(SimulatedPacs(fault=Fault.ABORTING), timeout_seconds=0.5, retry_attempts=10)
+    async with fleet:
+        with pytest.raises(SpanningFailed) as caught:
+            await fleet.ask()
+    assert [one.ended for one in caught.value.outcomes] == [Ended.FAILED]
+    assert "ended" in caught.value.outcomes[0].detail
+
+
 async def test_fail_fast_does_not_wait_for_the_others() -> None:
     slow = SimulatedPacs(HEALTHY, latency_s=30)
     fleet = Fleet(

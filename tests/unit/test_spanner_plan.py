@@ -140,6 +140,18 @@ def test_failures_of_questions_that_were_under_way_do_not_prolong_the_rest() -> 
     assert breaker.resting_s(0) == 5
 
 
+def test_a_trial_that_ended_unheard_of_and_then_failed_opens_it_again() -> None:
+    """As a time-out does: the question is cut off, and only then is it known why."""
+    breaker = Breaker(failures_max=3, rest_s=5)
+    for _ in range(3):
+        breaker.failed(0)
+    assert breaker.admits(5)
+    breaker.abandoned()
+    breaker.failed(5)
+    assert breaker.state(6) is BreakerState.OPEN
+    assert breaker.resting_s(5) == 10
+
+
 def test_a_trial_that_was_cancelled_lets_the_next_one_through() -> None:
     breaker = Breaker(failures_max=1, rest_s=5)
     breaker.failed(0)

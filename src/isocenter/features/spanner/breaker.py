@@ -58,7 +58,7 @@ class Breaker:
         if self.state(now_s) is BreakerState.OPEN and not self._trying:
             return  # asked before it was left alone
         self._failures += 1
-        if self._trying or self._failures >= self.failures_max:
+        if self._rests or self._failures >= self.failures_max:
             self._trying = False
             self._failures = 0
             self._until_s = now_s + min(self.rest_s * 2**self._rests, self.rest_max_s)

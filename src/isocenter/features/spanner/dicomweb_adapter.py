@@ -58,7 +58,9 @@ class DicomwebAdapter:
 
     async def ask(self, question: Question) -> Rows:
         path, given = _path_of(question)
-        rows_max = self._quirks.results_max or question.rows_max
+        rows_max = question.rows_max + 1  # so that it is seen where there are more
+        if self._quirks.results_max:
+            rows_max = min(rows_max, self._quirks.results_max)
         parameters = self._parameters(question, given)
         answer = await self._get(f"{path}?{_query_string([*parameters, ('limit', str(rows_max))])}")
         fixed = {tag: strings_attribute("UI", [uid]) for tag, uid in given.items()}

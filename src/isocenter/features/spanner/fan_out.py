@@ -25,6 +25,9 @@ from isocenter.platform.telemetry import get_logger
 ROWS_MAX = 100_000
 """Of one source. More is nothing that anybody reads, and memory that everybody has to share."""
 
+_GRACE_S = 0.03
+"""For sources to tell how they ended that run out of their own time at the deadline."""
+
 _FIRST_PAUSE_S = 0.05
 _PAUSE_MAX_S = 2.0
 
@@ -56,9 +59,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of one source, over all attempts. ``under_way``: it owes an answer at this moment."""
+    """What came of one source, over all attempts. ``under_way``: it owes an answer at this moment; ``last``:
+    how the attempt before this one failed."""
 
     under_way: bool = False
+    last: SourceFailed | None = None
     rows: int = 0
     dropped: int = 0
     attempts: int = 0
@@ -115,7 +120,7 @@ class FanOut:
         waiting: set[asyncio.Task[object]] = set(tasks)
         fails_fast = plan.strategy is FailureStrategy.FAIL_FAST
         first_failure = asyncio.create_task(self._failed_first.wait()) if fails_fast else None
-        deadline_s = asyncio.get_running_loop().time() + plan.deadline_s
+        deadline_s = asyncio.get_running_loop().time() + plan.deadline_s + _GRACE_S
         try:
             while waiting and not (fails_fast and self._failed_first.is_set()):
                 left_s = deadline_s - asyncio.get_running_loop().time()
@@ -145,17 +150,14 @@ class FanOut:
                     await self._attempts(step, turnstile, tally)
             except TimeoutError:
                 late = _timed_out(step, tally)
-                turnstile.failed(late)
+                if tally.under_way:
+                    turnstile.failed(late)
                 outcome = _failed(step.source, late, tally, loop.time() - begun_s)
             except SourceFailed as failure:
                 outcome = _failed(step.source, failure, tally, loop.time() - begun_s)
-            except asyncio.CancelledError:
-                turnstile.abandoned()
-                raise
             except Exception:
                 # The others' answers must not be lost for what we did not foresee of this one.
                 log.exception("Asking a source failed", source=step.source.id)
-                turnstile.abandoned()
                 fault = SourceFailed(Ended.FAILED, "its answer could not be understood: a fault of ours")
                 outcome = _failed(step.source, fault, tally, loop.time() - begun_s)
             else:
@@ -177,12 +179,13 @@ class FanOut:
                     adapter = self._adapt(self._organization_id, step.source)
                     await self._answer(step, adapter, tally)
             except SourceFailed as failure:
-                turnstile.failed(failure)
+                if failure.ended is Ended.NOT_ASKED and tally.last is not None:
+                    raise tally.last from failure  # it is left alone for that, among others
+                tally.under_way, tally.last = False, failure
                 if not failure.worth_retrying or attempt + 1 == step.attempts:
                     raise
             else:
                 return
-            tally.under_way = False
             # Jitter: what fell over under many questions is not to get them all again at one moment.
             await asyncio.sleep(min(_FIRST_PAUSE_S * 2**attempt, _PAUSE_MAX_S) * random.uniform(0.5, 1.5))  # noqa: S311
 
@@ -228,7 +231,7 @@ def _failed(source: Source, failure: SourceFailed, tally: Tally, took_s: float) 
 
 def _timed_out(step: Step, tally: Tally) -> SourceFailed:
     if not tally.under_way:
-        return SourceFailed(
+        return tally.last or SourceFailed(
             Ended.TIMED_OUT,
             f"its turn did not come within {step.timeout_s:g} s: others were asking it",
             remedy="Ask again in a moment, or let it be asked more at once.",

@@ -1,6 +1,6 @@
 """Questions that somebody comes back for (MISSION B5): under way, or ended and not yet fetched.
 
-They live in this process, and are forgotten some minutes after they ended.
+They live in this process, and are forgotten some minutes after they were asked.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ class Turnstile:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """One question. Raises SourceFailed where the line is full, or the source is left alone since it was
-        planned for."""
+        """One question, whose failure counts against the source. Raises SourceFailed where the line is full,
+        or the source is left alone since it was planned for."""
         if self._in_line >= self._limits.waiting:
             raise SourceFailed(
                 Ended.REFUSED,
@@ -84,7 +84,14 @@ class Turnstile:
                 raise SourceFailed(
                     Ended.NOT_ASKED, "it has just failed others and is left alone", blamed=False
                 )
-            yield
+            try:
+                yield
+            except SourceFailed as failure:
+                self.failed(failure)
+                raise
+            except BaseException:
+                self.breaker.abandoned()  # whoever asked no longer wants to know
+                raise
         finally:
             self._turns.release()
 
@@ -102,13 +109,10 @@ class Turnstile:
         self.record.took_s.append(took_s)
 
     def failed(self, failure: SourceFailed) -> None:
+        """Of a question that had its turn."""
         if failure.blamed:
             self.breaker.failed(self._clock.monotonic_s())
             at_us = int(self._clock.now().timestamp() * 1_000_000)
             self.record.mishaps.append(Mishap(at_us, failure.ended, failure.detail))
         else:
             self.breaker.abandoned()
-
-    def abandoned(self) -> None:
-        """Whoever asked no longer wants to know."""
-        self.breaker.abandoned()
