@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
@@ -19,7 +19,7 @@ from isocenter.features.spanner.service import Spanner
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 ConfigId = Annotated[int, Path(ge=1, lt=1 << 62)]
-Seconds = Annotated[float, Field(ge=0.1, le=TIMEOUT_S_MAX)]
+Seconds = Annotated[float, Field(ge=0.1, le=TIMEOUT_S_MAX, strict=True)]
 
 
 class ConfigurationFields(BaseModel):
@@ -32,14 +32,14 @@ class ConfigurationFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(min_length=1, max_length=64)]
     description: Annotated[str, Field(max_length=500)] = ""
-    max_concurrent_sources: Annotated[int, Field(ge=0, le=1000)] = 0
+    max_concurrent_sources: Annotated[int, Field(ge=0, le=1000, strict=True)] = 0
     timeout_seconds: Seconds = 10.0
-    retry_attempts: Annotated[int, Field(ge=0, le=RETRIES_MAX)] = 1
+    retry_attempts: Annotated[int, Field(ge=0, le=RETRIES_MAX, strict=True)] = 1
     failure_strategy: FailureStrategy = FailureStrategy.PARTIAL_RESULTS
-    deduplication_enabled: bool = True
-    enterprise_mode: bool = False
+    deduplication_enabled: StrictBool = True
+    enterprise_mode: StrictBool = False
     ae_title: Annotated[str, Field(max_length=64)] = ""
-    cache_seconds: Annotated[int, Field(ge=0, le=CACHE_S_MAX)] = 5
+    cache_seconds: Annotated[int, Field(ge=0, le=CACHE_S_MAX, strict=True)] = 5
 
 
 class ConfigurationModel(ConfigurationFields):
@@ -58,9 +58,9 @@ class MappedFields(BaseModel):
     be its type."""
 
     model_config = ConfigDict(extra="forbid")
-    source_id: Annotated[int, Field(ge=1, lt=1 << 62)]
+    source_id: Annotated[int, Field(ge=1, lt=1 << 62, strict=True)]
     source_type: SourceType | None = None
-    priority: Annotated[int, Field(ge=1, le=PRIORITY_MAX)] = 100
+    priority: Annotated[int, Field(ge=1, le=PRIORITY_MAX, strict=True)] = 100
     timeout_override: Seconds | None = None
 
 

@@ -35,6 +35,11 @@ from isocenter.features.spanner.service import Spanned, Spanner
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 EVENT_STREAM = "text/event-stream"
+_DATA_SETS: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {DICOM_JSON: {}, JSON: {}, EVENT_STREAM: {}}},
+    202: {"description": "With async: the addresses of status, results and events.", "content": {JSON: {}}},
+}
 _RESOURCES = {
     "patients": Level.PATIENT,
     "studies": Level.STUDY,
@@ -61,7 +66,7 @@ def qido_router(
     witness = Witness(recorder or NoRecorder(), "spanner-query")
     searches = gate.needs(Permission.SPANNER_SEARCH)
 
-    @router.get("/qido/{resource}")
+    @router.get("/qido/{resource}", responses=_ANSWERS)
     async def search(
         request: Request,
         *,
@@ -145,7 +150,7 @@ def qido_router(
             body["results"] = body["results"][offset : offset + limit]
             return Response(orjson.dumps(body), media_type=JSON)
 
-    @router.get("/queries/{query_id}/events")
+    @router.get("/queries/{query_id}/events", responses={200: {"content": {EVENT_STREAM: {}}}})
     async def events(query_id: QueryId, subject: Subject = searches) -> Response:
         """From its beginning on, as they happened and happen."""
         return _event_stream(running.get(subject.organization_id, subject.id, query_id).asking)
@@ -163,25 +168,25 @@ def _add_archive_routes(router: APIRouter, search: SearchAsArchive, searches: An
     """A configuration as a DICOMweb origin server (PS3.18 Table 10.6.1-1): what viewers are pointed at."""
     base = "/{config_id}/dicom-web"
 
-    @router.get(base + "/{resource}")
+    @router.get(base + "/{resource}", responses=_DATA_SETS)
     async def search_all(
         request: Request, *, config_id: ConfigNumber, resource: Resource, _: Subject = searches
     ) -> Response:
         return await search(request, _RESOURCES[resource], config_id)
 
-    @router.get(base + "/studies/{study}/series")
+    @router.get(base + "/studies/{study}/series", responses=_DATA_SETS)
     async def search_series(
         request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
     ) -> Response:
         return await search(request, Level.SERIES, config_id, study=study)
 
-    @router.get(base + "/studies/{study}/instances")
+    @router.get(base + "/studies/{study}/instances", responses=_DATA_SETS)
     async def search_instances_of_study(
         request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
     ) -> Response:
         return await search(request, Level.INSTANCE, config_id, study=study)
 
-    @router.get(base + "/studies/{study}/series/{series}/instances")
+    @router.get(base + "/studies/{study}/series/{series}/instances", responses=_DATA_SETS)
     async def search_instances(
         request: Request, *, config_id: ConfigNumber, study: Uid, series: Uid, _: Subject = searches
     ) -> Response:

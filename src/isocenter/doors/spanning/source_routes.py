@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
@@ -28,9 +28,9 @@ class LimitsModel(BaseModel):
     questions begun, 0: as many as come."""
 
     model_config = ConfigDict(extra="forbid")
-    at_once: Annotated[int, Field(ge=1, le=1000)] = 4
-    waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
-    per_second: Annotated[int, Field(ge=0, le=100_000)] = 0
+    at_once: Annotated[int, Field(ge=1, le=1000, strict=True)] = 4
+    waiting: Annotated[int, Field(ge=0, le=100_000, strict=True)] = 256
+    per_second: Annotated[int, Field(ge=0, le=100_000, strict=True)] = 0
 
 
 class QuirksModel(BaseModel):
@@ -46,16 +46,16 @@ class QuirksModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    wildcards: bool = True
-    ranges: bool = True
+    wildcards: StrictBool = True
+    ranges: StrictBool = True
     character_set: Annotated[str, Field(max_length=200)] = ""
-    results_max: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    patient_root: bool = False
-    upper_case_names: bool = False
+    results_max: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0
+    patient_root: StrictBool = False
+    upper_case_names: StrictBool = False
     needs: dict[Level, Annotated[list[Keyword], Field(max_length=20)]] = {}
     unreturned: Annotated[list[Keyword], Field(max_length=20)] = []
-    escapes: bool = True
-    relational: bool = False
+    escapes: StrictBool = True
+    relational: StrictBool = False
 
 
 class SourceFields(BaseModel):
@@ -69,14 +69,14 @@ class SourceFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(min_length=1, max_length=64)]
     type: SourceType
-    enabled: bool = True
+    enabled: StrictBool = True
     description: Annotated[str, Field(max_length=500)] = ""
     issuer: Annotated[str, Field(max_length=500)] = ""
     ae_title: Annotated[str, Field(max_length=64)] = ""
     calling_ae_title: Annotated[str, Field(max_length=64)] = ""
     host: Annotated[str, Field(max_length=255)] = ""
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-    tls: bool = False
+    port: Annotated[int, Field(ge=0, le=65535, strict=True)] = 0
+    tls: StrictBool = False
     tls_name: Annotated[str, Field(max_length=255)] = ""
     url: Annotated[str, Field(max_length=1000)] = ""
     authentication: Authentication = Authentication.NONE
