@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.deletion.deleting import Scope
 from isocenter.features.archive.deletion.deletions import Deletions

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.scanner import scan
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry, StoredObject
 from isocenter.features.archive.policies import Policies
 from isocenter.features.archive.query_keys import conditions_of

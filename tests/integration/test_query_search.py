@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from isocenter.features.archive.query import Level, Query, Search
+from isocenter.dicom.levels import Level
+from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.query_keys import conditions_of
 from isocenter.features.archive.query_model import Plan
 from isocenter.features.archive.query_plan import plan_after, plan_page

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from isocenter.dicom.dictionary import tag_of
+from isocenter.dicom.levels import Level
 from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.features.spanner.adapters import Adapter
 from isocenter.features.spanner.asking import Came, Result, SpanningFailed
@@ -27,7 +28,7 @@ from isocenter.features.spanner.entries import (
     SourceType,
 )
 from isocenter.features.spanner.failures import Ended
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import first_value
 from isocenter.features.spanner.service import Spanner
 from isocenter.kit.clock import SystemClock

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.dicom.levels import Level
 from isocenter.features.spanner.adapters import Reached
 from isocenter.features.spanner.asking import QueryOutcome, SpanningFailed
 from isocenter.features.spanner.configurations import Configurations
 from isocenter.features.spanner.entries import Configuration, FailureStrategy, Limits, Source, SourceType
 from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.flights import CacheResult
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import Row
 from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources

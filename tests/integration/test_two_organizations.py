@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from isocenter.dicom.levels import Level
 from isocenter.features.archive import queries
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.filing import stripes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.retrieve import find_stored

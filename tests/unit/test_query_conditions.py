@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import SingleValue, Wildcard, classify
-from isocenter.features.archive.attributes import ATTRIBUTES, Attribute, Folding, Level, column_text
+from isocenter.features.archive.attributes import ATTRIBUTES, Attribute, Folding, column_text
 from isocenter.features.archive.query import Query
 from isocenter.features.archive.query_conditions import (
     Parameters,

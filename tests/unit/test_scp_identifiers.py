@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from isocenter.dicom.dataset import read_dataset, write_dataset
 from isocenter.dicom.element import Element
+from isocenter.dicom.levels import Level
 from isocenter.dicom.scan_limits import ScanError
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.doors.scp.finding import AnswerEncoder
 from isocenter.doors.scp.identifiers import Asked, Model, parse_identifier
-from isocenter.features.archive.query import Level, Match
+from isocenter.features.archive.query import Match
 from isocenter.kit.errors import IsocenterError
 from services.scp import EXPLICIT, IMPLICIT, identifier
 

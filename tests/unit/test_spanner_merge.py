@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isocenter.dicom.dictionary import tag_of, vr_of
+from isocenter.dicom.levels import Level
 from isocenter.features.spanner.merge import Answer, Gathered, Standing
-from isocenter.features.spanner.question import Level
 from isocenter.features.spanner.rows import Row, row_of_json
 
 SOURCES = (Standing(1, 0, "HOSP A"), Standing(2, 1, "HOSP B"), Standing(3, 2))

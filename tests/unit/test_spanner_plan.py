@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from isocenter.dicom.dictionary import tag_of
+from isocenter.dicom.levels import Level
 from isocenter.features.spanner.breaker import Breaker, BreakerState
 from isocenter.features.spanner.entries import (
     Configuration,
@@ -18,7 +19,7 @@ from isocenter.features.spanner.entries import (
 )
 from isocenter.features.spanner.filtering import Filter
 from isocenter.features.spanner.plan import Condition, Skipped, plan
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import row_of_json
 from isocenter.kit.errors import InvalidInput
 

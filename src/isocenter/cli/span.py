@@ -21,10 +21,11 @@ from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app.archive import Archive
+    from isocenter.dicom.levels import Level
     from isocenter.features.spanner.asking import Asking, Result
     from isocenter.features.spanner.configurations import Configurations
     from isocenter.features.spanner.fan_out import Outcome
-    from isocenter.features.spanner.question import Level, Question
+    from isocenter.features.spanner.question import Question
 
 EXIT_INCOMPLETE = 3
 
@@ -121,7 +122,8 @@ async def config_named(configurations: Configurations, organization_id: int, nam
 
 def _question(level: str, keys: list[str], limit: int) -> Question:
     from isocenter.dicom.dictionary import tag_of
-    from isocenter.features.spanner.question import Level, Question
+    from isocenter.dicom.levels import Level
+    from isocenter.features.spanner.question import Question
 
     if level not in _COLUMNS:
         raise InvalidInput(

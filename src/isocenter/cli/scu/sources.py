@@ -90,7 +90,8 @@ async def archive_batches(
 
 
 async def _study_of(archive: Archive, organization_id: int, series_uid: str) -> str:
-    from isocenter.features.archive.query import Level, Query, Search
+    from isocenter.dicom.levels import Level
+    from isocenter.features.archive.query import Query, Search
     from isocenter.kit.errors import NotFound
 
     if not set(series_uid) <= set("0123456789."):

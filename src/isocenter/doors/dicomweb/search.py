@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.dicom.element import BulkRange
 from isocenter.dicom.json_dataset import BulkPath
+from isocenter.dicom.levels import Level
 from isocenter.dicom.native_model import DICOM_XML, native_xml
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted, json_response, json_stream
@@ -27,7 +28,6 @@ from isocenter.doors.dicomweb.search_request import (
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.query import Match, Page, Search
 from isocenter.features.archive.query_objects import ObjectAttributes
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from isocenter.features.archive.attributes import ATTRIBUTES, Level
+from isocenter.dicom.levels import Level
+from isocenter.features.archive.attributes import ATTRIBUTES
 from isocenter.features.archive.query_supplements import SUPPLEMENTED
 
 RETRIEVE_AE_TITLE = 0x00080054

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from isocenter.dicom.dictionary import keyword_of, tag_of, vr_of
+from isocenter.dicom.levels import Level
 from isocenter.doors.dicomweb.search_defaults import LEVELS, level_of, returned
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpLimits
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.query import Order, Path, Query
 from isocenter.features.archive.query_order import ORDERS_MAX, can_order_by
 from isocenter.kit.errors import InvalidInput

@@ -15,6 +15,7 @@ from isocenter.dicom.dataset import read_dataset
 from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_values import TEXT_VRS
+from isocenter.dicom.levels import Level
 from isocenter.dicom.scan_limits import ScanLimits
 from isocenter.dicom.sop_classes import (
     PATIENT_ROOT_FIND,
@@ -38,7 +39,7 @@ from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol import statuses
 from isocenter.doors.scp.contexts import Matching
 from isocenter.features.archive.attributes import AT_LEVEL, ATTRIBUTES
-from isocenter.features.archive.query import Level, Path, Query
+from isocenter.features.archive.query import Path, Query
 from isocenter.features.archive.query_supplements import SUPPLEMENTED
 
 QUERY_RETRIEVE_LEVEL = 0x00080052

@@ -11,12 +11,12 @@ from typing import Any
 
 from isocenter.dicom.charsets import decoder_for
 from isocenter.dicom.element import Element
+from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.dicom.uids import UID_CHARS_MAX
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol import statuses
 from isocenter.doors.scp.identifiers import Model, character_sets_of, level_of, read_identifier
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.selection import Selection
 
 _ISSUER_OF_PATIENT_ID = 0x00100021

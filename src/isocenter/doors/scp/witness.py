@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isocenter.dicom.dictionary import keyword_of
+from isocenter.dicom.levels import Level
 from isocenter.dimse.net.service import AssociationInfo
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.query import Query
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import IsocenterError

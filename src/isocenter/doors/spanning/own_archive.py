@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from isocenter.features.archive.attributes import Level as ArchiveLevel
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.failures import Ended, SourceFailed
@@ -25,9 +24,7 @@ class OwnArchive:
 
     async def ask(self, question: Question) -> Rows:
         try:
-            query = Query(
-                ArchiveLevel(question.level), question.matches, question.wanted, limit=question.rows_max + 1
-            )
+            query = Query(question.level, question.matches, question.wanted, limit=question.rows_max + 1)
             search = Search(self._database, self._organization_id, query)
             if question.rows_max < _PAGE:
                 page = await search.page()

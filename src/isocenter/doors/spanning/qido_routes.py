@@ -13,6 +13,7 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
 from isocenter.doors.http.gate import Gate
@@ -29,7 +30,6 @@ from isocenter.doors.spanning.questions import Asked, asked
 from isocenter.features.spanner.asking import Asking, Came, SpanningFailed
 from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.query_log import Asker
-from isocenter.features.spanner.question import Level
 from isocenter.features.spanner.running import Running, RunningQueries
 from isocenter.features.spanner.service import Spanned, Spanner
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject

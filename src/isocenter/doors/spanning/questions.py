@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from isocenter.dicom.dictionary import keyword_of
+from isocenter.dicom.levels import Level
 from isocenter.doors.dicomweb.search_request import search_request
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpLimits
-from isocenter.features.archive.attributes import Level as ArchiveLevel
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 
 OWN_PARAMETERS = frozenset({"spanner_config_id", "async", "envelope"})
 LIMIT_DEFAULT = 200
@@ -41,7 +41,7 @@ def asked(request: Request, level: Level, limits: HttpLimits, fixed: dict[int, s
     kept = [(name, value) for name, value in items if name.lower() not in _NOT_SPANNED]
     if not any(name.lower() == "limit" for name, _ in kept):
         kept.append(("limit", str(LIMIT_DEFAULT)))
-    read = search_request(kept, ArchiveLevel(level), fixed or {}, above=(), limits=limits)
+    read = search_request(kept, level, fixed or {}, above=(), limits=limits)
     if read.query.item_matches:
         path = next(iter(read.query.item_matches))
         name = ".".join(keyword_of(tag) or f"{tag:08X}" for tag in path)

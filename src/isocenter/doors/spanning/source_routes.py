@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from isocenter.dicom.levels import Level
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.instants import instant
 from isocenter.doors.http.witness import Witness
 from isocenter.features.spanner.breaker import BreakerState
 from isocenter.features.spanner.entries import Authentication, Limits, Quirks, Source, SourceType
 from isocenter.features.spanner.failures import Ended
-from isocenter.features.spanner.question import Level
 from isocenter.features.spanner.service import Health, Spanner
 from isocenter.features.spanner.sources import Sources
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject

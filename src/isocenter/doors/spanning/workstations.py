@@ -8,7 +8,7 @@ from isocenter.features.archive.query import Match, Query
 from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.merge import RETRIEVE_AE_TITLE, Answer
 from isocenter.features.spanner.query_log import Asker
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.service import Spanner
 from isocenter.kit.errors import NotFound
 from isocenter.platform.security import SubjectKind
@@ -37,7 +37,7 @@ class Workstations:
         if called is None or called.organization_id != organization_id:
             raise NotFound("That AE title is nobody's any more.", code="no-such-spanner-config")
         matches = {tag: text for tag, text in query.matches.items() if text}
-        question = Question(Level(query.level), matches, query.returned, limit=ANSWERS_MAX)
+        question = Question(query.level, matches, query.returned, limit=ANSWERS_MAX)
         asker = Asker(SubjectKind.AE_TITLE, calling_ae_title, calling_ae_title)
         spanned = await self._spanner.ask(organization_id, called.config_id, question, asker=asker)
         if missing := spanned.result.missing:

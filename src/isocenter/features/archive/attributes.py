@@ -13,14 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isocenter.dicom.datetimes import canonical_date, canonical_time, canonical_zone
+from isocenter.dicom.levels import Level
 from isocenter.dicom.person_name import search_key
-
-
-class Level(StrEnum):
-    PATIENT = "patient"
-    STUDY = "study"
-    SERIES = "series"
-    INSTANCE = "instance"
 
 
 class Folding(StrEnum):

@@ -19,12 +19,13 @@ from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_model import fragment
 from isocenter.dicom.json_values import TEXT_VRS
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import normalise
 from isocenter.dicom.name_sounds import sounds, words_of
 from isocenter.dicom.person_name import search_key
 from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
 from isocenter.features.archive import queries
-from isocenter.features.archive.attributes import COLUMN_CHARACTERS_MAX, UNREADABLE, Level
+from isocenter.features.archive.attributes import COLUMN_CHARACTERS_MAX, UNREADABLE
 from isocenter.platform.db import Work
 
 VALUES_MAX = 256

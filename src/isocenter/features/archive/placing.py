@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry
 from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import merge

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.platform.db import Sql
 
 # --- objects already there -------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.query_keys import conditions_of
 from isocenter.features.archive.query_model import Order, Path, Plan, Query
 from isocenter.features.archive.query_order import after_condition, terms_of
@@ -23,7 +22,7 @@ from isocenter.features.archive.query_supplements import Told, supplements_of
 from isocenter.kit.errors import InvalidInput
 from isocenter.platform.db import Database, Row, Work
 
-__all__ = ["Level", "Match", "Order", "Page", "Path", "Query", "Search"]
+__all__ = ["Match", "Order", "Page", "Path", "Query", "Search"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from isocenter.dicom.datetimes import Range
 from isocenter.dicom.dictionary import keyword_of, vr_of
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import (
     DateTimeRange,
     MatchingKey,
@@ -14,7 +15,7 @@ from isocenter.dicom.matching import (
     ValueList,
     Wildcard,
 )
-from isocenter.features.archive.attributes import ATTRIBUTES, Attribute, Folding, Level
+from isocenter.features.archive.attributes import ATTRIBUTES, Attribute, Folding
 from isocenter.features.archive.indexed_values import DEPTH_MAX, FOLDED, PATIENT_NAME
 from isocenter.features.archive.query_conditions import (
     Parameters,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from isocenter.dicom.dictionary import keyword_of
-from isocenter.features.archive.attributes import ATTRIBUTES, Folding, Level
+from isocenter.dicom.levels import Level
+from isocenter.features.archive.attributes import ATTRIBUTES, Folding
 from isocenter.features.archive.query_conditions import Parameters
 from isocenter.features.archive.query_model import ALIAS, LEVELS, MODALITIES_IN_STUDY, Order, Query
 from isocenter.kit.errors import InvalidInput

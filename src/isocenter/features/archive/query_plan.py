@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.features.archive.query_model import ALIAS, LEVELS, Conditions, Plan, Query
 from isocenter.features.archive.query_order import UID_COLUMNS, Term, terms_of
 from isocenter.features.archive.query_results import PATIENT_COUNTS, columns_of

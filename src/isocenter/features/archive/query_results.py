@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import orjson
 
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.platform.db import Row
 
 SPECIFIC_CHARACTER_SET = 0x00080005

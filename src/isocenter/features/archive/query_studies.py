@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import MatchingKey, UidList, ValueList
-from isocenter.features.archive.attributes import Attribute, Folding, Level
+from isocenter.features.archive.attributes import Attribute, Folding
 from isocenter.features.archive.query_conditions import Parameters, condition, matching_key
 from isocenter.features.archive.query_model import (
     EMPTY_VALUE,

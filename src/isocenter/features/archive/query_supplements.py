@@ -11,7 +11,7 @@ from functools import lru_cache
 import orjson
 
 from isocenter.dicom.json_model import sequence_fragment, text_fragment
-from isocenter.features.archive.attributes import Level
+from isocenter.dicom.levels import Level
 from isocenter.features.archive.merge import fragments_by_tag
 from isocenter.features.archive.query_model import SOP_CLASSES_IN_STUDY
 from isocenter.features.archive.query_results import Match

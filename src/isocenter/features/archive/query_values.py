@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import MatchingKey, Universal, ValueList, Wildcard
 from isocenter.dicom.name_sounds import components_of, sounds
 from isocenter.dicom.person_name import search_key
-from isocenter.features.archive.attributes import Attribute, Folding, Level
+from isocenter.features.archive.attributes import Attribute, Folding
 from isocenter.features.archive.indexed_values import SOUND, WORD
 from isocenter.features.archive.query_conditions import LAST_CHARACTER, Parameters, condition
 from isocenter.features.archive.query_model import ALIAS, Path

@@ -11,13 +11,13 @@ from isocenter.dicom.dataset import read_items
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_dataset import dataset_json
 from isocenter.dicom.json_model import fragment
+from isocenter.dicom.levels import Level
 from isocenter.dicom.scanner import RawElement, Scan, Wanted
 from isocenter.features.archive.attributes import (
     AT_LEVEL,
     ATTRIBUTES,
     Attribute,
     Folding,
-    Level,
     column_number,
     column_text,
 )

@@ -14,12 +14,13 @@ import httpx2
 import orjson
 
 from isocenter.dicom.dictionary import keyword_of, vr_of
+from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import WILDCARD_VRS
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Authentication, Source
 from isocenter.features.spanner.failures import Ended, SourceFailed, of_status
-from isocenter.features.spanner.question import UNIQUE_KEYS, Level, Question
+from isocenter.features.spanner.question import UNIQUE_KEYS, Question
 from isocenter.features.spanner.rows import first_value, row_of_json, strings_attribute
 
 ANSWER_BYTES_MAX = 64 << 20

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from isocenter.dicom.charsets import UNICODE, decoder_for
 from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.json_rows import attributes_of
+from isocenter.dicom.levels import Level
 from isocenter.dicom.scan_limits import ScanError
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, SPECIFIC_CHARACTER_SET, STUDY_INSTANCE_UID
 from isocenter.dimse.net.client import Proposal
@@ -18,7 +19,7 @@ from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Quirks
 from isocenter.features.spanner.failures import of_dimse
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import Row, first_value, is_empty, strings_attribute
 from isocenter.kit.errors import IsocenterError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from isocenter.features.spanner.question import Level
+from isocenter.dicom.levels import Level
 
 
 class SourceType(StrEnum):

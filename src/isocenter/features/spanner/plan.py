@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isocenter.dicom.dictionary import tag_of
+from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import STUDY_INSTANCE_UID
 from isocenter.features.spanner.entries import Configuration, FailureStrategy, Mapped, Source, SourceType
-from isocenter.features.spanner.question import Level, Question
+from isocenter.features.spanner.question import Question
 from isocenter.kit.errors import InvalidInput
 
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
+from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 
 ISSUER_OF_PATIENT_ID = 0x00100021
-
-
-class Level(StrEnum):
-    PATIENT = "patient"
-    STUDY = "study"
-    SERIES = "series"
-    INSTANCE = "instance"
 
 
 UNIQUE_KEYS: Mapping[Level, tuple[int, ...]] = {

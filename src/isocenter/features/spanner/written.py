@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
+from isocenter.dicom.levels import Level
 from isocenter.features.spanner.entries import Limits, Quirks
-from isocenter.features.spanner.question import Level
 
 
 def limits_text(limits: Limits) -> str:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import orjson
 
+from isocenter.dicom.levels import Level
 from isocenter.features.archive import changes, queries
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.indexed_values import PATIENT_NAME, ValueRows
 from isocenter.features.archive.merge import fragments_by_tag, is_empty

@@ -20,9 +20,9 @@ import secrets
 from dataclasses import dataclass, replace
 
 from isocenter.dicom.json_model import text_fragment
+from isocenter.dicom.levels import Level
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive import queries
-from isocenter.features.archive.attributes import Level
 from isocenter.features.archive.entry import Entry, LevelData
 from isocenter.features.archive.indexed_values import ValueRows
 from isocenter.features.archive.merge import PATIENT_NAME, contradictions, merge

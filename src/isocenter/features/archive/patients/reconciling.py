@@ -18,7 +18,8 @@ from isocenter.dicom.character_sets import ESC
 from isocenter.dicom.charsets import CHARSET_DEPENDENT, TextDecoder, decoder_for
 from isocenter.dicom.element import Element
 from isocenter.dicom.json_dataset import dataset_json, element_from_json
-from isocenter.features.archive.attributes import AT_LEVEL, Level
+from isocenter.dicom.levels import Level
+from isocenter.features.archive.attributes import AT_LEVEL
 from isocenter.features.archive.merge import fragments_by_tag, is_empty
 
 _MAY_NOT_BE_ABSENT = frozenset({0x00100010, 0x00100020, 0x00100030, 0x00100040})
