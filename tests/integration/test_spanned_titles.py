@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from isocenter.dicom.dataset import read_dataset
 from isocenter.dicom.sop_classes import STUDY_ROOT_FIND
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import AssociationRejected, ContextNotAccepted, DimseFailure
@@ -18,7 +19,7 @@ from isocenter.features.spanner.configurations import Configurations
 from isocenter.features.spanner.entries import Authentication, Configuration, Source, SourceType
 from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources
-from isocenter.kit.clock import SystemClock
+from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, NotFound
 from isocenter.platform.db import Database
 from isocenter.platform.security.sealed_words import SealedWords
@@ -26,7 +27,7 @@ from services.archive import CT, Image, fresh_url
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door, store_status
 
 OURS, THEIRS = 1, 7
-CLOCK = SystemClock()
+CLOCK = ManualClock()
 SEAL = SealedWords(bytes(32))
 
 
@@ -74,6 +75,8 @@ async def test_only_its_own_callers_know_it(door: ScpDoor) -> None:
     [answer] = await names(door, "THEIRS", "SPAN")
     assert b"THEIRS^JOHN" in answer
     assert b"SPAN" in answer  # where to retrieve it
+    asked_for = {0x00080005, 0x00080052, 0x00080054, 0x00100010, 0x0020000D}
+    assert {one.tag for one in read_dataset(answer, EXPLICIT)} <= asked_for
 
     with pytest.raises(AssociationRejected) as of_theirs:
         await names(door, "OURS", "SPAN")
@@ -97,8 +100,7 @@ async def test_a_title_that_is_taken_back_answers_nobody(door: ScpDoor) -> None:
         Proposal(STUDY_ROOT_FIND, (EXPLICIT,)), calling="THEIRS", called="SPAN"
     ) as association:
         await configurations.remove(THEIRS, configuration.id)
-        spanned = door.server.service.spanned  # type: ignore[attr-defined]
-        spanned._titles.expire()
+        CLOCK.advance(2)
         with pytest.raises(DimseFailure):
             query = identifier("STUDY", t0020000D=b"")
             assert not [answer async for answer in association.find(STUDY_ROOT_FIND, query)]

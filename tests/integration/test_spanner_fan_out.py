@@ -4,7 +4,6 @@ it, and nothing lasts longer than it was given."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,6 +41,8 @@ def asked(level: Level = Level.STUDY, limit: int = 100, **keys: str) -> Question
 
 
 PATIENT_1 = asked(PatientID="P1")
+LONG_S = 20.0
+"""Much longer than anything here may take, and much shorter than a source that hangs would."""
 
 
 class Fleet:
@@ -113,14 +114,12 @@ async def test_one_that_fails_leaves_the_others_answers_intact(fault: Fault, how
     sick = SimulatedPacs([study(8), study(9)], fault=fault)
     fleet = Fleet(SimulatedPacs(HEALTHY), sick, timeout_seconds=0.5)
     async with fleet:
-        begun_s = time.monotonic()
-        result = await fleet.ask()
-        took_s = time.monotonic() - begun_s
+        async with asyncio.timeout(LONG_S):
+            result = await fleet.ask()
     assert ended(result) == [Ended.ANSWERED, how]
     assert uids(result) == ["2.25.99.1", "2.25.99.2"] + ["2.25.99.8"] * rows
     assert not result.is_complete
     assert result.missing[0].detail
-    assert took_s < 0.5 + 0.4  # the deadline, and what a busy machine needs
 
 
 @pytest.mark.parametrize("fault", [Fault.CONGESTED, Fault.BUSY])
@@ -259,24 +258,34 @@ async def test_fail_fast_does_not_wait_for_the_others() -> None:
         failure_strategy=FailureStrategy.FAIL_FAST,
     )
     async with fleet:
-        begun_s = time.monotonic()
         with pytest.raises(SpanningFailed) as caught:
-            await fleet.ask()
-        assert time.monotonic() - begun_s < 5
+            async with asyncio.timeout(LONG_S):
+                await fleet.ask()
         assert [one.ended for one in caught.value.outcomes] == [Ended.CANCELLED, Ended.REFUSED]
         await slow.until(lambda pacs: pacs.cancelled)
 
 
 async def test_not_all_at_once_and_never_longer_than_the_deadline() -> None:
-    archives = [SimulatedPacs([study(number)], latency_s=0.3) for number in range(1, 5)]
-    fleet = Fleet(*archives, max_concurrent_sources=1, timeout_seconds=0.8)
+    """The second keeps the only place until the end."""
+    archives = [
+        SimulatedPacs([study(1)]),
+        SimulatedPacs(fault=Fault.HANGING),
+        SimulatedPacs(fault=Fault.HANGING),
+    ]
+    fleet = Fleet(*archives, max_concurrent_sources=1, timeout_seconds=0.5)
     async with fleet:
-        begun_s = time.monotonic()
+        async with asyncio.timeout(LONG_S):
+            result = await fleet.ask()
+        assert ended(result) == [Ended.ANSWERED, Ended.TIMED_OUT, Ended.TIMED_OUT]
+        assert uids(result) == ["2.25.99.1"]
+
+
+async def test_rows_that_nothing_tells_apart_are_counted_as_dropped() -> None:
+    fleet = Fleet(SimulatedPacs([study(1), {**study(2), "StudyInstanceUID": ""}]))
+    async with fleet:
         result = await fleet.ask()
-        took_s = time.monotonic() - begun_s
-    assert ended(result) == [Ended.ANSWERED, Ended.ANSWERED, Ended.TIMED_OUT, Ended.TIMED_OUT]
-    assert uids(result) == ["2.25.99.1", "2.25.99.2"]
-    assert took_s < 0.8 + 0.4
+    assert uids(result) == ["2.25.99.1"]
+    assert (result.outcomes[0].rows, result.outcomes[0].dropped) == (1, 1)
 
 
 # --- quirks

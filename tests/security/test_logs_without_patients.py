@@ -58,6 +58,19 @@ BAD_CHARACTERS = GOOD.but(sop="1.2.3.1.1.7", name=f"{MARK}^\udcff".encode("utf-8
 ALL = [GOOD, GOOD, OTHER_BYTES, RENAMED, OTHER_PATIENT, NO_MODALITY, BAD_VALUES, BAD_UID, BAD_CHARACTERS]
 TRUNCATED = GOOD.but(sop="1.2.3.1.1.8").file[:-300]
 NAMED = quote(f"{MARK}^JANE")
+QUERIES = (
+    f"PatientName={NAMED}",
+    f"PatientID={MARK}ID&includefield=all",
+    f"StudyDate={MARK}",
+    f"PatientBirthDate={BORN}",
+    f"{MARK}=1",
+    f"StudyInstanceUID={MARK}",
+    f"limit={MARK}",
+    f"fuzzymatching={MARK}",
+    f"includefield={MARK}",
+    f"00100020={MARK}&00100020={MARK}2",
+    f"PatientName={MARK}%ff%00",
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -93,19 +106,7 @@ def send_by_http(server: Isocenter) -> None:
 
 def ask_by_http(server: Isocenter) -> None:
     study = f"/dicom-web/studies/{GOOD.study}"
-    for query in (
-        f"PatientName={NAMED}",
-        f"PatientID={MARK}ID&includefield=all",
-        f"StudyDate={MARK}",
-        f"PatientBirthDate={BORN}",
-        f"{MARK}=1",
-        f"StudyInstanceUID={MARK}",
-        f"limit={MARK}",
-        f"fuzzymatching={MARK}",
-        f"includefield={MARK}",
-        f"00100020={MARK}&00100020={MARK}2",
-        f"PatientName={MARK}%ff%00",
-    ):
+    for query in QUERIES:
         server.request("GET", f"/dicom-web/studies?{query}")
         server.request("GET", f"{study}/instances?{query}")
         server.request("GET", f"/api/v1/changes?{query}")
@@ -124,6 +125,33 @@ def ask_by_http(server: Isocenter) -> None:
         server.request("GET", path, headers={"Accept": f"text/{MARK}"})
     for path in (f"/dicom-web/studies/{NAMED}", f"/{MARK}", f"{study}/series/{MARK}"):
         server.request("DELETE", path)
+
+
+def ask_many_archives(server: Isocenter, dcmtk: Dcmtk) -> None:
+    """This one and one that is not there; the second time all of it is there already."""
+
+    def post(path: str, **body: object) -> None:
+        server.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
+
+    post("/api/v1/sources", name="own", type="local")
+    post("/api/v1/sources", name="nobody", type="dimse", ae_title="NOBODY", host="127.0.0.1", port=1)
+    for title, strategy in (("SOME", "partial_results"), ("EVERY", "all_required")):
+        post("/api/v1/config/spanner/", name=title, ae_title=title, failure_strategy=strategy)
+    for config in (1, 2):
+        for source in (1, 2):
+            post(f"/api/v1/config/spanner/{config}/sources/", source_id=source)
+        base = f"/api/v1/spanner/{config}/dicom-web/studies"
+        for query in QUERIES:
+            server.request("GET", f"{base}?{query}", headers={"Cache-Control": "no-cache"})
+            server.request("GET", f"{base}/{GOOD.study}/instances?{query}")
+            server.request(
+                "GET", f"/api/v1/spanner/qido/studies?spanner_config_id={config}&async=true&{query}"
+            )
+    for title in ("SOME", "EVERY"):
+        called = ("-aec", title, "127.0.0.1", str(server.dicom_port))
+        for key in (f"PatientName={MARK}*", f"StudyDate={MARK}", f"StudyInstanceUID={MARK}"):
+            dcmtk.run("findscu", "-S", "-k", "QueryRetrieveLevel=STUDY", "-k", key, *called)
+    server.run("span", f"PatientName={MARK}*", "--spanner", "SOME", "--log-level", "debug")
 
 
 def settle_quarantine(server: Isocenter) -> None:
@@ -237,6 +265,7 @@ def test_no_mark_is_in_anything_that_was_written(
     send_by_http(server)
     imported = server.run("import", folder, "--log-level", "debug")
     ask_by_http(server)
+    ask_many_archives(server, dcmtk)
     settle_quarantine(server)
     manage_patients(server)
     with store_away(server):
@@ -249,6 +278,7 @@ def test_no_mark_is_in_anything_that_was_written(
         send_and_ask_by_dimse(server, dcmtk, folder)
         send_by_http(server)
         ask_by_http(server)
+        ask_many_archives(server, dcmtk)
         settle_quarantine(server)
         manage_patients(server)
         broken = server.run("import", folder)

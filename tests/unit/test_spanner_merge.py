@@ -17,6 +17,7 @@ from isocenter.features.spanner.merge import Answer, Gathered, Standing
 from isocenter.features.spanner.rows import Row, row_of_json
 
 SOURCES = (Standing(1, 0, "HOSP A"), Standing(2, 1, "HOSP B"), Standing(3, 2))
+SOURCE_IDS = [source.source_id for source in SOURCES]
 STUDY = "1.2.3"
 
 
@@ -213,18 +214,15 @@ def test_order_and_repetition_do_not_count(said: list[tuple[int, Row]], random: 
     assert _gather(shuffled).answers(SOURCES) == _gather(said).answers(SOURCES)
 
 
-@given(_SAID, _SAID, _SAID)
-def test_merging_is_associative(
-    a: list[tuple[int, Row]], b: list[tuple[int, Row]], c: list[tuple[int, Row]]
-) -> None:
-    left = _gather(a)
-    left.update(_gather(b))
-    left.update(_gather(c))
-    right_part = _gather(b)
-    right_part.update(_gather(c))
-    right = _gather(a)
-    right.update(right_part)
-    assert left.answers(SOURCES) == right.answers(SOURCES)
+@given(_SAID, st.lists(st.integers(0, 7), max_size=4))
+def test_how_rows_are_grouped_does_not_count(said: list[tuple[int, Row]], cuts: list[int]) -> None:
+    """As they come by ones or by hundreds, from an attempt that failed or the next."""
+    grouped = Gathered(Level.STUDY)
+    bounds = [0, *sorted(min(cut, len(said)) for cut in cuts), len(said)]
+    for start, stop in itertools.pairwise(bounds):
+        for source_id in SOURCE_IDS:
+            grouped.add(source_id, [one for source, one in said[start:stop] if source == source_id])
+    assert grouped.answers(SOURCES) == _gather(said).answers(SOURCES)
 
 
 @given(_SAID)

@@ -114,7 +114,7 @@ class Server:
             series_metadata=archive.series_metadata,
         )
         self._outgoing = outgoing_of(archive)
-        self._spanning = spanning = spanning_of(archive)
+        self._spanning = spanning = spanning_of(settings, archive.database, archive.clock)
         self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
         self._availability = availability_notifier(
             archive.database, archive.clock, self._outgoing, archive.trail

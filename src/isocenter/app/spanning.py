@@ -1,4 +1,4 @@
-"""From an open archive to one that asks other archives too."""
+"""From a database to what asks many archives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from isocenter.app.archive import Archive, installation_key_of
+from isocenter.app.archive import installation_key_of
 from isocenter.app.outgoing import calling_tls
 from isocenter.dimse.scu.peers import Remotes
 from isocenter.doors.spanning.calling import Calling
@@ -18,7 +18,10 @@ from isocenter.features.spanner.query_log import QueryLog
 from isocenter.features.spanner.running import RunningQueries
 from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources
+from isocenter.kit.clock import Clock, SystemClock
+from isocenter.platform.db import Database
 from isocenter.platform.security.sealed_words import SealedWords
+from isocenter.platform.settings import Settings
 
 _CLOSE_S = 1.5
 """Whoever does not answer a release in time is left: a server that ends cannot wait for it."""
@@ -43,29 +46,23 @@ class Spanning:
                 await self.remotes.close()
 
 
-def spanning_of(archive: Archive) -> Spanning:
+def spanning_of(settings: Settings, database: Database, clock: Clock) -> Spanning:
     """Close it. Raises InvalidInput, Unavailable where the installation key cannot be had."""
-    settings = archive.settings
     seal = SealedWords(installation_key_of(settings).derived("sources"))
-    sources = Sources(archive.database, archive.clock, seal)
-    configurations = Configurations(
-        archive.database, archive.clock, own_ae_titles=frozenset({settings.ae_title})
-    )
+    sources = Sources(database, clock, seal)
+    configurations = Configurations(database, clock, own_ae_titles=frozenset({settings.ae_title}))
     remotes = Remotes()
-    calling = Calling(
-        archive.database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context
-    )
-    query_log = QueryLog(archive.database, archive.clock)
-    spanner = Spanner(configurations, calling.adapter, archive.clock, query_log=query_log)
-    workstations = Workstations(CalledTitles(archive.database, archive.clock), spanner)
-    running = RunningQueries(archive.clock)
-    return Spanning(sources, configurations, spanner, running, workstations, query_log, remotes)
+    calling = Calling(database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context)
+    query_log = QueryLog(database, clock)
+    spanner = Spanner(configurations, calling.adapter, clock, query_log=query_log)
+    workstations = Workstations(CalledTitles(database, clock), spanner)
+    return Spanning(sources, configurations, spanner, RunningQueries(clock), workstations, query_log, remotes)
 
 
 @contextlib.asynccontextmanager
-async def open_spanning(archive: Archive) -> AsyncIterator[Spanning]:
+async def open_spanning(settings: Settings, database: Database) -> AsyncIterator[Spanning]:
     """For as long as a command takes."""
-    spanning = spanning_of(archive)
+    spanning = spanning_of(settings, database, SystemClock())
     try:
         yield spanning
     finally:

@@ -12,6 +12,7 @@ from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
     from isocenter.app.archive import Archive
+    from isocenter.app.spanning import Spanning
     from isocenter.platform.db import Database
 
 T = TypeVar("T")
@@ -47,6 +48,20 @@ def do_in_archive(
         return await _told(archive.database, org, deed, lambda subject: run(archive, subject))
 
     return with_archive(loaded, opened)
+
+
+def do_in_spanning(
+    loaded: LoadedSettings, org: str, deed: Deed, run: Callable[[Spanning, Subject], Awaitable[T]]
+) -> T:
+    """The same for what asks other archives, or says which; the database is enough for it."""
+
+    async def opened(database: Database, subject: Subject) -> T:
+        from isocenter.app.spanning import open_spanning
+
+        async with open_spanning(loaded.settings, database) as spanning:
+            return await run(spanning, subject)
+
+    return do_in_database(loaded, org, deed, opened)
 
 
 async def _told(database: Database, org: str, deed: Deed, run: Callable[[Subject], Awaitable[T]]) -> T:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from isocenter.cli.deeds import Deed, do_in_archive
+from isocenter.cli.deeds import Deed, do_in_spanning
 from isocenter.cli.flags import with_settings
 from isocenter.cli.texts import plain
 from isocenter.kit.errors import InvalidInput
@@ -16,7 +16,7 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app.archive import Archive
+    from isocenter.app.spanning import Spanning
     from isocenter.features.spanner.entries import Authentication, Source
     from isocenter.features.spanner.service import Health
     from isocenter.features.spanner.sources import Sources
@@ -85,10 +85,10 @@ def add(
         secret=sys.stdin.readline().rstrip("\n") if secret_stdin else "",
     )
 
-    async def run(sources: Sources, subject: Subject) -> Source:
-        return await sources.add(subject.organization_id, wanted)
+    async def run(spanning: Spanning, subject: Subject) -> Source:
+        return await spanning.sources.add(subject.organization_id, wanted)
 
-    added = _with_sources(loaded, org, Deed(Action.CHANGE, "source", name, {"what": "added"}), run)
+    added = do_in_spanning(loaded, org, Deed(Action.CHANGE, "source", name, {"what": "added"}), run)
     if as_json:
         typer.echo(orjson.dumps(_shown(added), option=orjson.OPT_INDENT_2))
     else:
@@ -101,10 +101,10 @@ def add(
 def list_(loaded: LoadedSettings, org: Organization = "", as_json: Json = False) -> None:
     """Show the sources."""
 
-    async def run(sources: Sources, subject: Subject) -> list[Source]:
-        return await sources.all(subject.organization_id)
+    async def run(spanning: Spanning, subject: Subject) -> list[Source]:
+        return await spanning.sources.all(subject.organization_id)
 
-    found = _with_sources(loaded, org, Deed(Action.READ, "source"), run)
+    found = do_in_spanning(loaded, org, Deed(Action.READ, "source"), run)
     if as_json:
         shown = {"sources": [_shown(one) for one in found]}
         typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
@@ -120,12 +120,12 @@ def list_(loaded: LoadedSettings, org: Organization = "", as_json: Json = False)
 def remove(loaded: LoadedSettings, source: Named, org: Organization = "") -> None:
     """Forget a source that no configuration asks."""
 
-    async def run(sources: Sources, subject: Subject) -> Source:
-        found = await source_named(sources, subject.organization_id, source)
-        await sources.remove(subject.organization_id, found.id)
+    async def run(spanning: Spanning, subject: Subject) -> Source:
+        found = await source_named(spanning.sources, subject.organization_id, source)
+        await spanning.sources.remove(subject.organization_id, found.id)
         return found
 
-    removed = _with_sources(loaded, org, Deed(Action.DELETE, "source", source), run)
+    removed = do_in_spanning(loaded, org, Deed(Action.DELETE, "source", source), run)
     typer.echo(f"{plain(removed.name)} is asked no more.")
 
 
@@ -139,19 +139,16 @@ def check(
 ) -> None:
     """Call sources and say what is wrong with those that do not answer. Exit code 1: one of them does not."""
 
-    async def run(archive: Archive, subject: Subject) -> list[tuple[Source, Health]]:
-        from isocenter.app.spanning import open_spanning
+    async def run(spanning: Spanning, subject: Subject) -> list[tuple[Source, Health]]:
+        organization_id = subject.organization_id
+        found = (
+            [await source_named(spanning.sources, organization_id, source)]
+            if source
+            else await spanning.sources.all(organization_id)
+        )
+        return [(one, await spanning.spanner.health(organization_id, one)) for one in found]
 
-        async with open_spanning(archive) as spanning:
-            organization_id = subject.organization_id
-            found = (
-                [await source_named(spanning.sources, organization_id, source)]
-                if source
-                else await spanning.sources.all(organization_id)
-            )
-            return [(one, await spanning.spanner.health(organization_id, one)) for one in found]
-
-    checked = do_in_archive(loaded, org, Deed(Action.READ, "source", source, {"what": "check"}), run)
+    checked = do_in_spanning(loaded, org, Deed(Action.READ, "source", source, {"what": "check"}), run)
     if as_json:
         shown = {"sources": [_shown_health(one, health) for one, health in checked]}
         typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
@@ -169,16 +166,6 @@ async def source_named(sources: Sources, organization_id: int, name: str) -> Sou
         if name in {one.name, str(one.id)}:
             return one
     raise InvalidInput(f"There is no source {plain(name)}.", remedy="'isocenter source list' shows them.")
-
-
-def _with_sources(loaded: LoadedSettings, org: str, deed: Deed, run: Any) -> Any:
-    async def opened(archive: Archive, subject: Subject) -> Any:
-        from isocenter.app.spanning import open_spanning
-
-        async with open_spanning(archive) as spanning:
-            return await run(spanning.sources, subject)
-
-    return do_in_archive(loaded, org, deed, opened)
 
 
 def _authentication(user: str, header: str, *, with_secret: bool) -> Authentication:

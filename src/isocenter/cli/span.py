@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from isocenter.cli.deeds import Deed, do_in_archive
+from isocenter.cli.deeds import Deed, do_in_spanning
 from isocenter.cli.flags import with_settings
 from isocenter.cli.texts import counted, plain, value_text
 from isocenter.kit.errors import InvalidInput
@@ -20,7 +21,7 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app.archive import Archive
+    from isocenter.app.spanning import Spanning
     from isocenter.dicom.levels import Level
     from isocenter.features.spanner.asking import Asking, Result
     from isocenter.features.spanner.configurations import Configurations
@@ -82,20 +83,18 @@ def span(
     """
     question = _question(level, keys, limit)
 
-    async def run(archive: Archive, subject: Subject) -> Result:
-        from isocenter.app.spanning import open_spanning
+    async def run(spanning: Spanning, subject: Subject) -> Result:
         from isocenter.features.spanner.query_log import Asker
 
-        async with open_spanning(archive) as spanning:
-            number = await config_named(spanning.configurations, subject.organization_id, spanner)
-            asker = Asker(subject.kind, subject.id, subject.name)
-            asking = await spanning.spanner.begin(subject.organization_id, number, question, asker=asker)
-            with asking.interest():
-                await _watch(asking, live=not as_json and Console().is_terminal)
-                return await asking.settled()
+        number = await config_named(spanning.configurations, subject.organization_id, spanner)
+        asker = Asker(subject.kind, subject.id, subject.name)
+        asking = await spanning.spanner.begin(subject.organization_id, number, question, asker=asker)
+        with asking.interest():
+            await _watch(asking, live=not as_json and Console().is_terminal)
+            return await asking.settled()
 
     deed = Deed(Action.SEARCH, "spanner-query", spanner, {"level": level, "keys": " ".join(keys)})
-    result = do_in_archive(loaded, org, deed, run)
+    result = do_in_spanning(loaded, org, deed, run)
     if as_json:
         _print_json(result)
     else:
@@ -150,23 +149,27 @@ async def _watch(asking: Asking, *, live: bool) -> None:
 
 
 def _picture(asking: Asking) -> Group:
+    from isocenter.features.spanner.asking import Came
+
     result = asking.so_far()
     ended = {one.source.id: one for one in result.outcomes}
     sources = Table(box=box.SIMPLE, show_header=False)
-    rows: dict[int, int] = {}
+    rows: Counter[int] = Counter()
     for event in asking.events:
-        if hasattr(event, "rows") and not isinstance(event.rows, int):
-            rows[event.source.id] = rows.get(event.source.id, 0) + len(event.rows)
+        if isinstance(event, Came):
+            rows[event.source.id] += len(event.rows)
     for step in asking.plan.steps:
         outcome = ended.get(step.source.id)
-        said = _said(outcome) if outcome else f"… {counted(rows.get(step.source.id, 0), 'row')}"
+        said = _said(outcome) if outcome else f"… {counted(rows[step.source.id], 'row')}"
         sources.add_row(Text(step.source.name), Text(said))
     return Group(sources, _table(result, asking.question.level, _ROWS_WHILE_LIVE))
 
 
 def _said(one: Outcome) -> str:
+    from isocenter.features.spanner.failures import Ended
+
     took = f"{one.took_s * 1000:.0f} ms"
-    if one.ended == "answered":
+    if one.ended is Ended.ANSWERED:
         more = ", has more" if one.more else ""
         return f"answered in {took}: {counted(one.rows, 'row')}{more}"
     return f"{one.ended} after {took}: {one.detail}" if one.attempts else f"{one.ended}: {one.detail}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from isocenter.cli.deeds import Deed, do_in_archive
+from isocenter.cli.deeds import Deed, do_in_spanning
 from isocenter.cli.flags import with_settings
 from isocenter.cli.texts import counted, plain
 from isocenter.kit.errors import InvalidInput
@@ -15,7 +15,6 @@ from isocenter.platform.security import Action, Subject
 from isocenter.platform.settings import LoadedSettings
 
 if TYPE_CHECKING:
-    from isocenter.app.archive import Archive
     from isocenter.app.spanning import Spanning
     from isocenter.features.spanner.configurations import SetUp
 
@@ -79,7 +78,7 @@ def add(
         made = await spanning.configurations.add(subject.organization_id, wanted)
         return await spanning.configurations.get(subject.organization_id, made.id)
 
-    made = _with_spanning(loaded, org, Deed(Action.CHANGE, "spanner-config", name, {"what": "added"}), run)
+    made = do_in_spanning(loaded, org, Deed(Action.CHANGE, "spanner-config", name, {"what": "added"}), run)
     _tell([made], as_json=as_json)
 
 
@@ -93,7 +92,7 @@ def list_(loaded: LoadedSettings, org: Organization = "", as_json: Json = False)
         found = await spanning.configurations.all(organization_id)
         return [await spanning.configurations.get(organization_id, one.id) for one in found]
 
-    found = _with_spanning(loaded, org, Deed(Action.READ, "spanner-config"), run)
+    found = do_in_spanning(loaded, org, Deed(Action.READ, "spanner-config"), run)
     _tell(found, as_json=as_json)
 
 
@@ -106,7 +105,7 @@ def remove(loaded: LoadedSettings, spanner: Named, org: Organization = "") -> No
         number = await _number_of(spanning, subject, spanner)
         await spanning.configurations.remove(subject.organization_id, number)
 
-    _with_spanning(loaded, org, Deed(Action.DELETE, "spanner-config", spanner), run)
+    do_in_spanning(loaded, org, Deed(Action.DELETE, "spanner-config", spanner), run)
     typer.echo("It is forgotten.")
 
 
@@ -137,7 +136,7 @@ def add_source(
         return await spanning.configurations.get(subject.organization_id, number)
 
     deed = Deed(Action.CHANGE, "spanner-config", spanner, {"source": source, "priority": priority})
-    _tell([_with_spanning(loaded, org, deed, run)], as_json=as_json)
+    _tell([do_in_spanning(loaded, org, deed, run)], as_json=as_json)
 
 
 @app.command("remove-source")
@@ -154,7 +153,7 @@ def remove_source(
         found = await source_named(spanning.sources, subject.organization_id, source)
         await spanning.configurations.remove_source(subject.organization_id, number, found.id)
 
-    _with_spanning(loaded, org, Deed(Action.DELETE, "spanner-config", spanner, {"source": source}), run)
+    do_in_spanning(loaded, org, Deed(Action.DELETE, "spanner-config", spanner, {"source": source}), run)
     typer.echo("It is not asked any more.")
 
 
@@ -162,16 +161,6 @@ async def _number_of(spanning: Spanning, subject: Subject, config: str) -> int:
     from isocenter.cli.span import config_named
 
     return await config_named(spanning.configurations, subject.organization_id, config)
-
-
-def _with_spanning(loaded: LoadedSettings, org: str, deed: Deed, run: Any) -> Any:
-    async def opened(archive: Archive, subject: Subject) -> Any:
-        from isocenter.app.spanning import open_spanning
-
-        async with open_spanning(archive) as spanning:
-            return await run(spanning, subject)
-
-    return do_in_archive(loaded, org, deed, opened)
 
 
 def _tell(found: list[SetUp], *, as_json: bool) -> None:

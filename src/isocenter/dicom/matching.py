@@ -21,7 +21,7 @@ from isocenter.kit.errors import InvalidInput
 
 # C.2.2.2.4: wild cards are for these; elsewhere * and ? are characters like any other.
 WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_RANGE_VRS = frozenset({"DA", "DT", "TM"})
+RANGE_VRS = frozenset({"DA", "DT", "TM"})
 _NEITHER_TEXT_NOR_NUMBER = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"})
 _CANONICAL = {"DA": canonical_date, "DT": canonical_datetime, "TM": canonical_time}
 _INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
@@ -173,7 +173,7 @@ def _one(vr: str, value: str) -> Universal | SingleValue | Wildcard | DateTimeRa
     normal = normalise(vr, value)
     if not normal:
         return Universal()
-    if vr in _RANGE_VRS:
+    if vr in RANGE_VRS:
         # QIDO clients ask for all dates with a star, as they do for text.
         return Universal() if normal == "*" else DateTimeRange(vr, parse_range(normal, vr))
     if vr in WILDCARD_VRS and ("*" in normal or "?" in normal):

@@ -36,7 +36,7 @@ async def witnessed(
     to a deletion waits until that is durable."""
     action = _ACTIONS[permission]
     # The keys that were asked for are told also where they cannot be read as a search.
-    request.state.told = _keys(request) if action is Action.SEARCH else {}
+    request.state.told = searched_keys(request) if action is Action.SEARCH else {}
     try:
         response = await answer(request)
     except Exception as error:
@@ -77,7 +77,8 @@ def _record(recorder: Recorder, request: Request, action: Action, outcome: Event
     )
 
 
-def _keys(request: Request) -> dict[str, str | int]:
+def searched_keys(request: Request) -> dict[str, str | int]:
+    """The query string as the trail tells it."""
     keys: dict[str, str | int] = {}
     for name, value in request.query_params.multi_items():
         keys[name] = f"{keys[name]}\\{value}" if name in keys else value

@@ -45,7 +45,6 @@ from isocenter.dimse.protocol.user_information import (
     UserIdentity,
     UserIdentityType,
 )
-from isocenter.doors.scp import spanned
 from isocenter.doors.scp.committing import Committing
 from isocenter.doors.scp.contexts import (
     FIND_SOP_CLASSES,
@@ -59,7 +58,7 @@ from isocenter.doors.scp.identifiers import MODEL_OF, Asked, parse_identifier
 from isocenter.doors.scp.identity import IdentityVerifier, narrowed
 from isocenter.doors.scp.performing import Performing
 from isocenter.doors.scp.retrieving import Retriever
-from isocenter.doors.scp.spanned import SpannedArchives, find_spanned
+from isocenter.doors.scp.spanned import SPANNED_SERVICES, SpannedArchives, find_spanned
 from isocenter.doors.scp.statuses import answer_to_error
 from isocenter.doors.scp.storing import IngestSink
 from isocenter.doors.scp.witness import AssociationWitness
@@ -117,7 +116,7 @@ class DicomService(_Door):
             if spanned_for is not None:
                 if granted.organization_id != spanned_for:
                     return self._not_ours(caller, called)
-                granted = replace(granted, services=granted.services & spanned.SERVICES)
+                granted = replace(granted, services=granted.services & SPANNED_SERVICES)
             grant = await self._identified(granted, proposed.user_identity, called)
         except IsocenterError as error:
             log.warning("Nobody can be let in now", reason=error.detail, remedy=error.remedy)

@@ -13,7 +13,7 @@ from isocenter.features.ae_titles.callers import Grant
 from isocenter.features.ae_titles.entries import AeService
 from isocenter.features.archive.query import Match, Query
 
-SERVICES = frozenset({AeService.FIND})
+SPANNED_SERVICES = frozenset({AeService.FIND})
 """What such a title offers; verification everybody does."""
 
 

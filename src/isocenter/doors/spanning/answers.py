@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from isocenter.dicom.dictionary import keyword_of
+from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
 from isocenter.doors.http.instants import instant
 from isocenter.features.spanner.asking import Result
 from isocenter.features.spanner.fan_out import Outcome
@@ -17,6 +18,7 @@ from isocenter.features.spanner.rows import Row, row_json, strings_attribute
 from isocenter.features.spanner.service import Spanned
 
 _CREATOR, _FOUND_IN = 0x00090010, 0x00091001
+_UTF_8 = strings_attribute("CS", ["ISO_IR 192"])
 _CREATED = strings_attribute("LO", ["ISOCENTER SPANNING"])
 
 Names = Mapping[int, str]
@@ -30,7 +32,7 @@ def names_of(outcomes: Sequence[Outcome]) -> Names:
 def data_set(answer: Answer, names: Names) -> str:
     """The merged attributes, with the sources' names in a private one (PS3.5 §7.8.1)."""
     found_in = strings_attribute("LO", [names[source_id] for source_id in answer.found_in])
-    return row_json({**answer.row, _CREATOR: _CREATED, _FOUND_IN: found_in})
+    return row_json({SPECIFIC_CHARACTER_SET: _UTF_8, **answer.row, _CREATOR: _CREATED, _FOUND_IN: found_in})
 
 
 def data_sets(result: Result) -> bytes:

@@ -33,8 +33,9 @@ class OwnArchive:
             async for matches in search.pages():
                 yield [row_of_lines(match.lines) for match in matches]
         except IsocenterError as error:
-            blamed = not isinstance(error, InvalidInput)
-            raise SourceFailed(Ended.FAILED, error.detail, remedy=error.remedy, blamed=blamed) from error
+            asked_wrongly = isinstance(error, InvalidInput)
+            detail = f"it cannot be asked that ({error.code})" if asked_wrongly else error.detail
+            raise SourceFailed(Ended.FAILED, detail, remedy=error.remedy, blamed=not asked_wrongly) from error
 
     async def reach(self) -> Reached:
         begun_s = time.monotonic()

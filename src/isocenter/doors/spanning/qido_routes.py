@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
+from isocenter.doors.dicomweb.witness import searched_keys
 from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpLimits
 from isocenter.doors.http.witness import Told, Witness, caller
@@ -51,7 +52,7 @@ ConfigId = Annotated[int, Query(ge=1, description="The spanner configuration to 
 ConfigNumber = Annotated[int, Path(ge=1, lt=1 << 62)]
 QueryId = Annotated[str, Path(max_length=64)]
 Uid = Annotated[str, Path(pattern="^[0-9.]{1,64}$")]
-SearchAsArchive = Callable[..., Awaitable[Response]]
+Ask = Callable[..., Awaitable[Response]]
 _UIDS = {"study": STUDY_INSTANCE_UID, "series": SERIES_INSTANCE_UID}
 
 
@@ -80,48 +81,40 @@ def qido_router(
         object that tells of each source, and of each value where it is from. ``async``: 202 at once; the
         answer is at the address in Location."""
         level = _RESOURCES[resource]
+        if not later and not _wants_events(request):
+            return await ask(request, level, spanner_config_id, in_envelope=in_envelope)
         async with witness.of(request, Action.SEARCH, str(spanner_config_id)) as told:
-            told.update(_keys(request), level=level)
-            question = asked(request, level, limits)
-            organization_id = subject.organization_id
+            told.update(searched_keys(request), level=level)
             if later:
-                running.check_room(organization_id)
-                asking = await spanner.begin(
-                    organization_id, spanner_config_id, question.question, asker=_asker(request)
-                )
-                return _accepted(running.keep(organization_id, subject.id, spanner_config_id, asking))
-            if EVENT_STREAM in request.headers.get("accept", ""):
-                asking = await spanner.begin(
-                    organization_id, spanner_config_id, question.question, asker=_asker(request)
-                )
-                return _event_stream(asking)
-            spanned = await spanner.ask(
-                organization_id,
+                running.check_room(subject.organization_id)
+            asking = await spanner.begin(
+                subject.organization_id,
                 spanner_config_id,
+                asked(request, level, limits).question,
+                asker=_asker(request),
+            )
+            if later:
+                return _accepted(running.keep(subject.organization_id, subject.id, spanner_config_id, asking))
+            return _event_stream(asking)
+
+    async def ask(
+        request: Request, level: Level, config_id: int, *, in_envelope: bool = False, **uids: str
+    ) -> Response:
+        """``uids``: of the study and series that the address names."""
+        async with witness.of(request, Action.SEARCH, str(config_id)) as told:
+            told.update(searched_keys(request), level=level, **uids)
+            question = asked(request, level, limits, {_UIDS[name]: uid for name, uid in uids.items()})
+            spanned = await spanner.ask(
+                request.state.subject.organization_id,
+                config_id,
                 question.question,
                 asker=_asker(request),
-                fresh=_wants_fresh(request),
+                fresh="no-cache" in request.headers.get("cache-control", "").lower(),
             )
             _tell(told, spanned)
             return _answer(request, spanned, question, in_envelope=in_envelope)
 
-    async def search_as_archive(request: Request, level: Level, config_id: int, **uids: str) -> Response:
-        async with witness.of(request, Action.SEARCH, str(config_id)) as told:
-            told.update(_keys(request), level=level, **uids)
-            fixed = {_UIDS[name]: uid for name, uid in uids.items()}
-            question = asked(request, level, limits, fixed)
-            organization_id = request.state.subject.organization_id
-            spanned = await spanner.ask(
-                organization_id,
-                config_id,
-                question.question,
-                asker=_asker(request),
-                fresh=_wants_fresh(request),
-            )
-            _tell(told, spanned)
-            return _answer(request, spanned, question, in_envelope=False)
-
-    _add_archive_routes(router, search_as_archive, searches)
+    _add_archive_routes(router, ask, searches)
 
     @router.get("/queries/{query_id}/status")
     async def status(query_id: QueryId, subject: Subject = searches) -> dict[str, Any]:
@@ -164,7 +157,7 @@ def qido_router(
     return router
 
 
-def _add_archive_routes(router: APIRouter, search: SearchAsArchive, searches: Any) -> None:
+def _add_archive_routes(router: APIRouter, ask: Ask, searches: Any) -> None:
     """A configuration as a DICOMweb origin server (PS3.18 Table 10.6.1-1): what viewers are pointed at."""
     base = "/{config_id}/dicom-web"
 
@@ -172,25 +165,25 @@ def _add_archive_routes(router: APIRouter, search: SearchAsArchive, searches: An
     async def search_all(
         request: Request, *, config_id: ConfigNumber, resource: Resource, _: Subject = searches
     ) -> Response:
-        return await search(request, _RESOURCES[resource], config_id)
+        return await ask(request, _RESOURCES[resource], config_id)
 
     @router.get(base + "/studies/{study}/series", responses=_DATA_SETS)
     async def search_series(
         request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
     ) -> Response:
-        return await search(request, Level.SERIES, config_id, study=study)
+        return await ask(request, Level.SERIES, config_id, study=study)
 
     @router.get(base + "/studies/{study}/instances", responses=_DATA_SETS)
     async def search_instances_of_study(
         request: Request, *, config_id: ConfigNumber, study: Uid, _: Subject = searches
     ) -> Response:
-        return await search(request, Level.INSTANCE, config_id, study=study)
+        return await ask(request, Level.INSTANCE, config_id, study=study)
 
     @router.get(base + "/studies/{study}/series/{series}/instances", responses=_DATA_SETS)
     async def search_instances(
         request: Request, *, config_id: ConfigNumber, study: Uid, series: Uid, _: Subject = searches
     ) -> Response:
-        return await search(request, Level.INSTANCE, config_id, study=study, series=series)
+        return await ask(request, Level.INSTANCE, config_id, study=study, series=series)
 
 
 def _answer(request: Request, spanned: Spanned, question: Asked, *, in_envelope: bool) -> Response:
@@ -260,15 +253,8 @@ def _asker(request: Request) -> Asker:
     return Asker(subject.kind, subject.id, subject.name, request.state.trace_id)
 
 
-def _wants_fresh(request: Request) -> bool:
-    return "no-cache" in request.headers.get("cache-control", "").lower()
-
-
-def _keys(request: Request) -> Told:
-    keys: Told = {}
-    for name, value in request.query_params.multi_items():
-        keys[name] = f"{keys[name]}\\{value}" if name in keys else value
-    return keys
+def _wants_events(request: Request) -> bool:
+    return EVENT_STREAM in request.headers.get("accept", "")
 
 
 def _tell(told: Told, spanned: Spanned) -> None:

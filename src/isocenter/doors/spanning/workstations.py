@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from isocenter.features.archive.query import Match, Query
 from isocenter.features.spanner.called_titles import CalledTitles
-from isocenter.features.spanner.merge import RETRIEVE_AE_TITLE, Answer
+from isocenter.features.spanner.merge import Answer
 from isocenter.features.spanner.query_log import Asker
 from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.service import Spanner
@@ -47,11 +47,11 @@ class Workstations:
                 called_ae_title=called_ae_title,
                 missing=[f"{one.source.name}: {one.ended}" for one in missing],
             )
-        return [_match(answer) for answer in spanned.result.answers]
+        return [_match(answer, query.returned) for answer in spanned.result.answers]
 
 
-def _match(answer: Answer) -> Match:
-    """The AE title to retrieve from is the one that was called, whoever has it."""
-    lines = [f'"{tag:08X}":{value}' for tag, value in answer.row.items() if tag != RETRIEVE_AE_TITLE]
+def _match(answer: Answer, returned: frozenset[int]) -> Match:
+    """What was asked for; answers are told apart by more than that."""
+    lines = [f'"{tag:08X}":{value}' for tag, value in answer.row.items() if tag in returned]
     uids = (*answer.identity, "", "", "")
     return Match(uids[0], uids[1], uids[2], lines)

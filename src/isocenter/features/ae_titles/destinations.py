@@ -6,7 +6,6 @@ only, and a title leads to one place in each.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
@@ -15,11 +14,11 @@ from isocenter.dicom.transfer_syntaxes import TRANSFER_SYNTAXES
 from isocenter.features.ae_titles import queries
 from isocenter.kit.clock import Clock, microseconds
 from isocenter.kit.errors import InvalidInput, NotFound
+from isocenter.kit.hosts import checked_host_name
 from isocenter.platform.db import Database, Row, Work
 
 ASSOCIATIONS_MAX = 64
 AVAILABILITY_AFTER_S_MAX = 7 * 24 * 3600
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +77,7 @@ class Destinations:
 
 def checked(wanted: Destination) -> Destination:
     """The same in canonical form. Raises InvalidInput."""
-    address = wanted.address.strip()
-    if not _HOST.fullmatch(address):
-        raise InvalidInput(
-            f"{address[:60]!r} is no name or address of a host.",
-            code="invalid-host",
-            remedy="Write pacs.example, 10.0.0.5 or 2001:db8::7.",
-        )
+    address = checked_host_name(wanted.address)
     for name, value, least, most in (
         ("port", wanted.port, 1, 65535),
         ("number of associations", wanted.associations_max, 1, ASSOCIATIONS_MAX),

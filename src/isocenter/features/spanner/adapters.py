@@ -62,6 +62,11 @@ class Adapters:
             self._retire(known[1])
         return adapter
 
+    def drop(self, organization_id: int, source_id: int) -> None:
+        """The source was removed."""
+        if (known := self._kept.pop((organization_id, source_id), None)) is not None:
+            self._retire(known[1])
+
     def _retire(self, adapter: Adapter) -> None:
         task = asyncio.create_task(adapter.close())
         self._closing.add(task)

@@ -76,12 +76,9 @@ class Result:
 
 @dataclass(eq=False)
 class Asking:
-    """``standings``: the sources as the merge knows them."""
-
     configuration: Configuration
     question: Question
     plan: Plan
-    standings: Sequence[Standing]
     at_us: int
     events: list[Event] = field(default_factory=list)
     gathered: Gathered = field(init=False)
@@ -116,10 +113,12 @@ class Asking:
 
     # ---- while it runs
 
-    def take(self, source: Source, rows: Sequence[Row]) -> None:
-        self.gathered.add(source.id, rows)
+    def take(self, source: Source, rows: Sequence[Row]) -> int:
+        """How many of them were of no use."""
+        nameless = self.gathered.add(source.id, rows)
         self.events.append(Came(source, rows))
         self._tell()
+        return nameless
 
     def ended(self, outcome: Outcome) -> None:
         self.events.append(outcome)
@@ -212,7 +211,10 @@ class Asking:
     def _merged(self) -> Result:
         question = self.question
         joined = self.configuration.deduplication_enabled
-        answers = self.gathered.answers(self.standings, joined=joined)
+        standings = [
+            Standing(source.id, rank, source.issuer) for rank, source in enumerate(self.plan.trusted)
+        ]
+        answers = self.gathered.answers(standings, joined=joined)
         wanted = answers[question.offset : question.rows_max]
         outcomes = self._outcomes or [one for one in self.events if isinstance(one, Outcome)]
         return Result(wanted, outcomes, len(answers) > question.rows_max, self.at_us, self._took_s)

@@ -35,10 +35,6 @@ class CalledTitles:
             self._read_at_s = now_s
         return self._known.get(ae_title)
 
-    def expire(self) -> None:
-        """A configuration was changed by this process."""
-        self._read_at_s = float("-inf")
-
 
 def _called() -> Work[dict[str, CalledTitle]]:
     rows = yield queries.FIND_CALLED()

@@ -19,6 +19,7 @@ from isocenter.features.spanner.entries import (
     SourceType,
 )
 from isocenter.kit.errors import InvalidInput
+from isocenter.kit.hosts import checked_host_name
 
 TIMEOUT_S_MAX = 300.0
 RETRIES_MAX = 10
@@ -27,7 +28,6 @@ PRIORITY_MAX = 1000
 NAME_CHARACTERS_MAX = 64
 _TEXT_CHARACTERS_MAX = 500
 _URL_CHARACTERS_MAX = 1000
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)  # RFC 9110 §5.6.2
 _SECRET = re.compile(r"[\x21-\x7e]{1,4000}", re.ASCII)
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept"})
@@ -49,7 +49,7 @@ def checked_source(wanted: Source) -> Source:
                 common,
                 ae_title=checked_title(wanted.ae_title),
                 calling_ae_title=checked_title(wanted.calling_ae_title) if wanted.calling_ae_title else "",
-                host=_checked_host(wanted.host),
+                host=checked_host_name(wanted.host),
                 port=_between("port", wanted.port, 1, 65535),
                 tls_name=_checked_text("tls_name", wanted.tls_name),
                 url="",
@@ -118,17 +118,6 @@ def _checked_text(name: str, text: str) -> str:
             f"{name} is too long or not printable", f"Give up to {_TEXT_CHARACTERS_MAX} printable characters."
         )
     return text
-
-
-def _checked_host(host: str) -> str:
-    host = host.strip()
-    if not _HOST.fullmatch(host):
-        raise InvalidInput(
-            f"{host[:60]!r} is no name or address of a host.",
-            code="invalid-host",
-            remedy="Write pacs.example, 10.0.0.5 or 2001:db8::7.",
-        )
-    return host
 
 
 def _checked_url(url: str) -> str:

@@ -20,6 +20,7 @@ from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Authentication, Source
 from isocenter.features.spanner.failures import Ended, SourceFailed, of_status
+from isocenter.features.spanner.keys import understood
 from isocenter.features.spanner.question import UNIQUE_KEYS, Question
 from isocenter.features.spanner.rows import first_value, row_of_json, strings_attribute
 
@@ -34,7 +35,6 @@ _RESOURCES = {
 }
 _ESCAPED = re.compile(r"[^A-Za-z0-9._~*?,:=\\-]")
 _ALWAYS_RETURNED = frozenset({0x00080005, 0x00081190})
-_RANGE_VRS = frozenset({"DA", "DT", "TM"})
 
 
 class DicomwebAdapter:
@@ -74,23 +74,18 @@ class DicomwebAdapter:
             yield rows
 
     def _parameters(self, question: Question, given: Mapping[int, str]) -> list[tuple[str, str]]:
-        found = [
-            (name, self._key(tag, text).replace("\\", ","))
-            for tag, text in question.matches.items()
-            if tag not in given and (name := _name(tag)) and self._key(tag, text)
-        ]
+        keys = {tag: self._key(tag, text) for tag, text in question.matches.items() if tag not in given}
         wanted = sorted(question.wanted - _ALWAYS_RETURNED - {*UNIQUE_KEYS[question.level]})
-        return [*found, *(("includefield", _name(tag)) for tag in wanted)]
+        return [
+            *((_name(tag), text.replace("\\", ",")) for tag, text in keys.items() if text),
+            *(("includefield", _name(tag)) for tag in wanted),
+        ]
 
     def _key(self, tag: int, text: str) -> str:
-        quirks, vr = self._quirks, vr_of(tag)
-        if not quirks.wildcards and ("*" in text or "?" in text):
-            return ""
-        if not quirks.ranges and vr in _RANGE_VRS and "-" in text:
-            return ""
-        if not quirks.escapes and vr in WILDCARD_VRS:
-            text = _ESCAPED.sub("?", text)
-        return text.upper() if vr == "PN" and quirks.upper_case_names else text
+        text = understood(self._quirks, tag, text)
+        if not self._quirks.escapes and vr_of(tag) in WILDCARD_VRS:
+            return _ESCAPED.sub("?", text)
+        return text
 
     async def reach(self) -> Reached:
         """A search for one study: a server has nothing smaller that all of them answer."""

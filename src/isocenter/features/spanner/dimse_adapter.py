@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import aclosing
 
 from isocenter.dicom.charsets import UNICODE, decoder_for
-from isocenter.dicom.dictionary import vr_of
 from isocenter.dicom.json_rows import attributes_of
 from isocenter.dicom.levels import Level
 from isocenter.dicom.scan_limits import ScanError
@@ -19,6 +18,7 @@ from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Quirks
 from isocenter.features.spanner.failures import of_dimse
+from isocenter.features.spanner.keys import understood
 from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import Row, first_value, is_empty, strings_attribute
 from isocenter.kit.errors import IsocenterError
@@ -33,7 +33,6 @@ _QUERY_RETRIEVE_LEVEL = 0x00080052
 _NO_KEYS = frozenset({SPECIFIC_CHARACTER_SET, _QUERY_RETRIEVE_LEVEL, 0x00081190})
 """The character set is declared, not asked for; the level has its own place; URLs are DICOMweb's."""
 
-_RANGE_VRS = frozenset({"DA", "DT", "TM"})
 _UNCOMBINED = ((0x00080020, 0x00080030), (0x00080021, 0x00080031))
 _ABOVE = {
     Level.SERIES: (STUDY_INSTANCE_UID,),
@@ -103,17 +102,9 @@ class DimseAdapter:
         return keys
 
     def _key(self, tag: int, text: str) -> str:
-        """As the source understands it; empty where it does not, and its rows are checked here."""
-        vr, quirks = vr_of(tag), self._quirks
-        if vr == "PN" and quirks.upper_case_names:
-            text = text.upper()
-        if not quirks.ranges and vr in _RANGE_VRS and "-" in text:
-            return ""
-        if not quirks.wildcards and ("*" in text or "?" in text):
-            return ""
-        if self._decoder is not None and not text.isascii() and not self._decoder.holds(text):
-            return ""
-        return text
+        text = understood(self._quirks, tag, text)
+        held = self._decoder is None or text.isascii() or self._decoder.holds(text)
+        return text if held else ""
 
     async def reach(self) -> Reached:
         """Its echo, and which models of C-FIND it agrees to."""

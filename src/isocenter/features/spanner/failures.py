@@ -54,6 +54,7 @@ def of_dimse(error: IsocenterError | ScanError) -> SourceFailed:
     if isinstance(error, ScanError):
         return SourceFailed(Ended.FAILED, "it answered with something that is no data set")
     ended, worth_retrying, blamed = Ended.FAILED, False, True
+    detail = error.detail
     match error:
         case DimseTimeout():
             ended = Ended.TIMED_OUT
@@ -66,15 +67,14 @@ def of_dimse(error: IsocenterError | ScanError) -> SourceFailed:
         case DimseFailure():
             worth_retrying = error.status == statuses.OUT_OF_RESOURCES
             blamed = worth_retrying
+            detail = statuses.describe(error.status)  # the peer's comment may quote what was asked for
             if error.status == statuses.NOT_AUTHORIZED:
                 ended = Ended.REFUSED
         case InvalidInput():
             blamed = False
         case _:
             pass
-    return SourceFailed(
-        ended, error.detail, remedy=error.remedy, worth_retrying=worth_retrying, blamed=blamed
-    )
+    return SourceFailed(ended, detail, remedy=error.remedy, worth_retrying=worth_retrying, blamed=blamed)
 
 
 def of_status(status: int) -> SourceFailed:

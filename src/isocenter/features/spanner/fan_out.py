@@ -72,14 +72,18 @@ class Tally:
 
 log = get_logger(__name__)
 
-Take = Callable[[Source, Sequence[Row]], None]
-"""What happens with rows; those of an attempt that failed come again with the next."""
+Take = Callable[[Source, Sequence[Row]], int]
+"""What happens with rows, and how many of them were of no use, having nothing to be told apart by. Those of
+an attempt that failed come again with the next."""
 
 Ending = Callable[[Outcome], None]
 
 
 class FanOut:
-    """``take`` and ``ending`` are called while it runs, from its event loop."""
+    """``take`` and ``ending`` are called while it runs, from its event loop.
+
+    Making one raises InvalidInput for a key whose attribute cannot have that value.
+    """
 
     def __init__(
         self,
@@ -98,7 +102,6 @@ class FanOut:
         self._take = take
         self._ending = ending
         self._outcomes: dict[int, Outcome] = {}
-        self._failed_first = asyncio.Event()
         self._filter = Filter(question)
 
     async def run(self, plan: Plan) -> list[Outcome]:
@@ -117,27 +120,25 @@ class FanOut:
 
     async def _wait(self, tasks: Sequence[asyncio.Task[None]], plan: Plan) -> bool:
         """Whether it ended before the deadline."""
-        waiting: set[asyncio.Task[object]] = set(tasks)
+        waiting = set(tasks)
         fails_fast = plan.strategy is FailureStrategy.FAIL_FAST
-        first_failure = asyncio.create_task(self._failed_first.wait()) if fails_fast else None
-        deadline_s = asyncio.get_running_loop().time() + plan.deadline_s + _GRACE_S
+        return_when = asyncio.FIRST_COMPLETED if fails_fast else asyncio.ALL_COMPLETED
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + plan.deadline_s + _GRACE_S
         try:
-            while waiting and not (fails_fast and self._failed_first.is_set()):
-                left_s = deadline_s - asyncio.get_running_loop().time()
-                watched = {*waiting, first_failure} if first_failure else waiting
-                done, _ = await asyncio.wait(
-                    watched, timeout=max(left_s, 0), return_when=asyncio.FIRST_COMPLETED
-                )
-                if not done:
+            while waiting and not (fails_fast and self._is_missing_something()):
+                left_s = max(deadline_s - loop.time(), 0)
+                done, waiting = await asyncio.wait(waiting, timeout=left_s, return_when=return_when)
+                if not done or (waiting and not fails_fast):
                     return False
-                waiting -= done
             return True
         finally:
-            if first_failure:
-                first_failure.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_missing_something(self) -> bool:
+        return any(one.is_missing for one in self._outcomes.values())
 
     async def _ask(self, step: Step, places: asyncio.Semaphore) -> None:
         async with places:
@@ -201,9 +202,9 @@ class FanOut:
                 if len(fitting) > room:
                     tally.more = True
                     fitting = fitting[:room]
-                tally.rows += len(fitting)
-                if fitting:
-                    self._take(step.source, fitting)
+                nameless = self._take(step.source, fitting) if fitting else 0
+                tally.rows += len(fitting) - nameless
+                tally.dropped += nameless
                 if tally.more:
                     return
         if quirks.results_max and tally.rows + tally.dropped >= quirks.results_max:
@@ -212,8 +213,6 @@ class FanOut:
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[outcome.source.id] = outcome
         self._ending(outcome)
-        if outcome.is_missing:
-            self._failed_first.set()
 
 
 def _failed(source: Source, failure: SourceFailed, tally: Tally, took_s: float) -> Outcome:

@@ -52,8 +52,8 @@ class Flights:
         if known is not None and not (known.is_over or known.is_cancelled):
             self.results[CacheResult.JOINED] += 1
             return known
-        self.results[CacheResult.MISS] += 1
         asking = begin(lambda: self._over(key))
+        self.results[CacheResult.MISS] += 1
         self._under_way[key] = asking
         return asking
 

@@ -37,7 +37,7 @@ STUDY_DATE = 0x00080020
 _AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")  # PS3.3 C.4.23.1.1, the best first
 _UNITED = frozenset({0x00080061, 0x00080062, RETRIEVE_AE_TITLE})  # modalities, SOP classes, who has it
 _COUNTS = frozenset(range(0x00201200, 0x0020120A, 2)) | {0x00201209}
-_SOURCES_OWN = frozenset({0x00080005, INSTANCE_AVAILABILITY, RETRIEVE_URL, *_UNITED, *_COUNTS})
+_SOURCES_OWN = frozenset({INSTANCE_AVAILABILITY, RETRIEVE_URL, *_UNITED, *_COUNTS})
 """Where a difference is no contradiction."""
 
 _WHEN = frozenset({STUDY_DATE, 0x00080030, 0x00080201})
@@ -111,15 +111,6 @@ class Gathered:
             if row not in of_source:
                 of_source.append(row)
         return nameless
-
-    def update(self, other: Gathered) -> None:
-        for identity, by_source in other._rows.items():
-            for source_id, rows in by_source.items():
-                known = self._rows.setdefault(identity, {}).setdefault(source_id, [])
-                known.extend(row for row in rows if row not in known)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def answers(self, sources: Iterable[Standing], *, joined: bool = True) -> list[Answer]:
         """In display order: the latest study first, then by identity. Not ``joined``: each source's rows are
@@ -251,10 +242,8 @@ def _unite(row: dict[int, str], members: Sequence[_Member]) -> None:
             row[tag] = strings_attribute(vr_of_attribute(given[0]), values)
         elif tag in _COUNTS:
             row[tag] = max(given, key=lambda one: (_number(one), one))
-        elif tag == INSTANCE_AVAILABILITY:
+        else:
             row[tag] = min(given, key=lambda one: (_availability(one), one))
-        else:  # Specific Character Set: JSON is UTF-8 whatever the sources write
-            row[tag] = strings_attribute("CS", ["ISO_IR 192"])
 
 
 def _number(attribute: str) -> int:

@@ -51,9 +51,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``steps`` in the order they are begun, ``at_once`` of them at the same time. ``deadline_s`` counts from
-    the question's arrival."""
+    """``trusted``: all sources, also those that are not asked, the most trusted first. ``steps`` in the order
+    they are begun, ``at_once`` of them at a time. ``deadline_s`` counts from the question's arrival."""
 
+    trusted: tuple[Source, ...]
     steps: tuple[Step, ...]
     left_out: tuple[LeftOut, ...]
     at_once: int
@@ -95,6 +96,7 @@ def plan(
     if at_once < len(steps):
         steps.sort(key=lambda step: _turn(step, conditions.get(step.source.id, Condition())))
     return Plan(
+        tuple(one.source for one in trusted),
         tuple(steps),
         tuple(left_out),
         at_once,

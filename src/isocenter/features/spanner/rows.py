@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
+
 Row = Mapping[int, str]
 """Tag → what stands after ``"GGGGEEEE":`` in DICOM JSON (PS3.18 F.2): ``{"vr":"UI","Value":["1.2"]}``."""
 
@@ -17,13 +19,14 @@ _OTHER_CONTENT = ("BulkDataURI", "InlineBinary")
 
 def row_of_lines(lines: Sequence[str]) -> dict[int, str]:
     """Of attributes as ``dicom.json_model`` writes them: ``"00100020":{…}``."""
-    return {int(line[1:9], 16): line[11:] for line in lines}
+    return {tag: line[11:] for line in lines if (tag := int(line[1:9], 16)) != SPECIFIC_CHARACTER_SET}
 
 
 def row_of_json(attributes: Mapping[str, Any]) -> dict[int, str]:
     """Of a match as a DICOMweb server gave it, in the one spelling that texts are compared in.
 
-    Whatever is no attribute is left out: it is somebody else's answer.
+    Whatever is no attribute is left out, and Specific Character Set, which tells how the source's objects are
+    encoded: JSON is UTF-8 (PS3.18 F.2.2).
     """
     row: dict[int, str] = {}
     for name, attribute in attributes.items():
@@ -33,6 +36,7 @@ def row_of_json(attributes: Mapping[str, Any]) -> dict[int, str]:
             row[int(name, 16)] = _spelled(attribute)
         except ValueError:
             continue
+    row.pop(SPECIFIC_CHARACTER_SET, None)
     return row
 
 

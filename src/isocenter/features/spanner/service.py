@@ -13,10 +13,8 @@ from isocenter.features.spanner.configurations import Configurations, SetUp
 from isocenter.features.spanner.entries import Source
 from isocenter.features.spanner.failures import SourceFailed
 from isocenter.features.spanner.fan_out import FanOut, Outcome
-from isocenter.features.spanner.filtering import Filter
 from isocenter.features.spanner.flights import CacheResult, Flights
 from isocenter.features.spanner.measures import Measures, SourceKey, SourceState
-from isocenter.features.spanner.merge import Standing
 from isocenter.features.spanner.plan import plan
 from isocenter.features.spanner.query_log import (
     Asker,
@@ -167,13 +165,14 @@ class Spanner:
         )
 
     def _begin(self, organization_id: int, set_up: SetUp, question: Question, key: Hashable) -> Asking:
-        Filter(question)  # raises for what no attribute can have, before anybody is asked
-        turnstiles = {one.source.id: self.turnstile(organization_id, one.source) for one in set_up.sources}
-        conditions = {source_id: one.condition() for source_id, one in turnstiles.items()}
-        planned = plan(set_up.configuration, set_up.sources, question, conditions)
+        """The one under way, or a new one. Raises InvalidInput before anybody is asked."""
 
         def begin(over: Callable[[], None]) -> Asking:
-            asking = Asking(set_up.configuration, question, planned, _standings(set_up), now_us(self._clock))
+            sources = [mapped.source for mapped in set_up.sources]
+            turnstiles = {one.id: self.turnstile(organization_id, one) for one in sources}
+            conditions = {source_id: one.condition() for source_id, one in turnstiles.items()}
+            planned = plan(set_up.configuration, set_up.sources, question, conditions)
+            asking = Asking(set_up.configuration, question, planned, now_us(self._clock))
 
             def ended(outcome: Outcome) -> None:
                 self.measures.source_ended(organization_id, outcome)
@@ -237,6 +236,7 @@ class Spanner:
     def forget_source(self, organization_id: int, source_id: int) -> None:
         """It was removed."""
         self._turnstiles.pop((organization_id, source_id), None)
+        self._adapters.drop(organization_id, source_id)
 
     def forget(self, organization_id: int) -> None:
         """Somebody changed its sources or configurations."""
@@ -257,11 +257,6 @@ class Spanner:
         """Questions under way are cancelled at their sources."""
         self._flights.cancel()
         await self._adapters.close()
-
-
-def _standings(set_up: SetUp) -> list[Standing]:
-    ordered = sorted(set_up.sources, key=lambda one: (one.priority, one.source.name, one.source.id))
-    return [Standing(one.source.id, rank, one.source.issuer) for rank, one in enumerate(ordered)]
 
 
 def _key(organization_id: int, set_up: SetUp, question: Question) -> Hashable:
