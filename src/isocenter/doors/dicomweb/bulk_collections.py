@@ -16,6 +16,7 @@ from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted
 from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
 from isocenter.doors.dicomweb.conditional import answer, weak
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.frames import FramesTransaction
 from isocenter.doors.dicomweb.media_types import MULTIPART_RELATED, OCTET_STREAM, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
@@ -24,7 +25,6 @@ from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.object_elements import BULK_THRESHOLD_BYTES, find_bulk_value, read_elements
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.platform.workers.errors import WorkFailed
@@ -39,11 +39,13 @@ class BulkCollections:
         self,
         services: HttpServices,
         addresses: Addresses,
+        finder: InstanceFinder,
         frames: FramesTransaction,
         bulk_data: BulkDataTransaction,
     ) -> None:
         self._services = services
         self._addresses = addresses
+        self._finder = finder
         self._frames = frames
         self._bulk_data = bulk_data
 
@@ -65,15 +67,7 @@ class BulkCollections:
                 f"This is available in parts only, of the type {OCTET_STREAM}.",
                 remedy=f"Send 'Accept: multipart/related; type=\"{OCTET_STREAM}\"'.",
             )
-        path = request.path_params
-        instances = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            path["study"],
-            path.get("series", ""),
-            path.get("instance", ""),
-        )
+        instances = await addressed(self._finder, request)
         tell(request, {"part": part, "objects": len(instances)})
         digest = blake2b(f"{part} {wishes} {self._addresses.base(request)}".encode(), digest_size=16)
         for instance in instances:

@@ -12,6 +12,7 @@ from isocenter.dicom.tags import PIXEL_DATA
 from isocenter.dicom.value_representations import WORD_BYTES
 from isocenter.doors.dicomweb.answers import accepted
 from isocenter.doors.dicomweb.conditional import answer, answer_in_parts, strong
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.frames import FramesTransaction
 from isocenter.doors.dicomweb.media_types import MULTIPART_RELATED, OCTET_STREAM, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
@@ -21,7 +22,6 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
 from isocenter.features.archive.object_elements import BulkValue, find_bulk_value
 from isocenter.features.archive.pixel_access import swapped
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance, stream_bytes
 from isocenter.kit.errors import NotFound
 
@@ -31,19 +31,17 @@ _PATH_PARTS_MAX = 65
 class BulkDataTransaction:
     """``GET …/bulkdata/{path}``."""
 
-    def __init__(self, services: HttpServices, images: Images, frames: FramesTransaction) -> None:
+    def __init__(
+        self, services: HttpServices, images: Images, finder: InstanceFinder, frames: FramesTransaction
+    ) -> None:
         self._services = services
+        self._finder = finder
         self._images = images
         self._frames = frames
 
     async def bulk_data(self, request: Request) -> Response:
         path = request.path_params
-        (instance,) = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *(path["study"], path["series"], path["instance"]),
-        )
+        (instance,) = await addressed(self._finder, request)
         tell(request, {"part": "bulkdata", "path": path["path"]})
         where = _bulk_path(path["path"])
         value = await find_bulk_value(self._services.store, instance, where)

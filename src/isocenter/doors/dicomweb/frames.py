@@ -16,6 +16,7 @@ from starlette.responses import Response
 from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.doors.dicomweb.answers import accepted
 from isocenter.doors.dicomweb.conditional import answer, strong, weak
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.media_types import MULTIPART_RELATED, OCTET_STREAM, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
 from isocenter.doors.dicomweb.representations import (
@@ -32,7 +33,6 @@ from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
 from isocenter.features.archive.pixel_access import OpenedPixels, PixelLayout
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.decoding import is_native
 from isocenter.imaging.encoding import encodable
@@ -74,19 +74,15 @@ class FrameSource:
 class FramesTransaction:
     """``GET …/frames/{list}``."""
 
-    def __init__(self, services: HttpServices, images: Images) -> None:
+    def __init__(self, services: HttpServices, images: Images, finder: InstanceFinder) -> None:
         self._services = services
+        self._finder = finder
         self._images = images
 
     async def frames(self, request: Request) -> Response:
         path = request.path_params
         numbers = frame_numbers(path["frames"])
-        (instance,) = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *(path["study"], path["series"], path["instance"]),
-        )
+        (instance,) = await addressed(self._finder, request)
         tell(request, {"part": "frames", "frames": path["frames"]})
         return await self.answer(request, instance, numbers)
 

@@ -14,12 +14,12 @@ from isocenter.dicom.native_model import DICOM_XML, native_xml
 from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.answers import accepted, json_media_type, json_stream, primed
 from isocenter.doors.dicomweb.conditional import answer, not_modified, weak
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON, MULTIPART_RELATED, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.series_metadata import EDITION, data_sets, with_base
 
@@ -27,22 +27,15 @@ from isocenter.features.archive.series_metadata import EDITION, data_sets, with_
 class MetadataTransaction:
     """``GET …/metadata`` at three levels."""
 
-    def __init__(self, services: HttpServices, addresses: Addresses) -> None:
+    def __init__(self, services: HttpServices, addresses: Addresses, finder: InstanceFinder) -> None:
         self._services = services
+        self._finder = finder
         self._addresses = addresses
         self._metadata = services.series_metadata_or_new()
 
     async def metadata(self, request: Request) -> Response:
         media_type = _media_type(accepted(request))
-        path = request.path_params
-        instances = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            path["study"],
-            path.get("series", ""),
-            path.get("instance", ""),
-        )
+        instances = await addressed(self._finder, request)
         tell(request, {"part": "metadata", "objects": len(instances)})
         etag = weak(_tag(instances, self._addresses.base(request)))
         if media_type == DICOM_XML:

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from isocenter.doors.dicomweb.answers import accepted, primed
 from isocenter.doors.dicomweb.conditional import headers_alone, not_modified
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.frames import frame_numbers
 from isocenter.doors.dicomweb.media_types import MediaType, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
@@ -32,10 +33,7 @@ from isocenter.doors.dicomweb.resource_headers import headers_of, known_before, 
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.problems import MEDIA_TYPE as PROBLEM
 from isocenter.doors.http.problems import problem
-from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.image_reading import StoredImage
-from isocenter.features.archive.presented import find_instances
-from isocenter.features.archive.representative import find_representative
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.rendering.request import GIF, HTML, MP4, PLAIN, Rendering
 from isocenter.kit.errors import Busy, IsocenterError, Unavailable
@@ -46,8 +44,8 @@ _AHEAD = 3
 class RenderedTransaction:
     """``GET …/rendered`` of a study, a series, an instance, of frames."""
 
-    def __init__(self, services: HttpServices, renderer: Renderer) -> None:
-        self._services = services
+    def __init__(self, finder: InstanceFinder, renderer: Renderer) -> None:
+        self._finder = finder
         self.renderer = renderer
 
     async def rendered(self, request: Request) -> Response:
@@ -56,7 +54,7 @@ class RenderedTransaction:
         path = request.path_params
         tell(request, {"part": "rendered", "annotation": ",".join(rendering.annotations)})
         if "instance" in path:
-            (instance,) = await self._find(request)
+            (instance,) = await addressed(self._finder, request)
             if "frames" in path:
                 return await self.frames(request, instance, frame_numbers(path["frames"]), ranges, rendering)
             return await self.instance(request, instance, ranges, rendering)
@@ -104,12 +102,7 @@ class RenderedTransaction:
     ) -> Response:
         """A presentation state is shown on the first image that it is for."""
         series, image = await self.renderer.image_of(state)
-        (instance,) = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *(state.study_instance_uid, series, image),
-        )
+        (instance,) = await self._finder.find(request, state.study_instance_uid, series, image)
         rendering = replace(rendering, presentation=await self.renderer.presentation_state(state))
         return await self.instance(request, instance, ranges, rendering)
 
@@ -149,17 +142,12 @@ class RenderedTransaction:
     ) -> Response:
         """Of a study or series: one that stands for it, or all, a part each frame."""
         path = request.path_params
-        chosen = await find_representative(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *(path["study"], path.get("series", "")),
-        )
+        chosen = await self._finder.representative(request, path["study"], path.get("series", ""))
         kind = kind_of(chosen)
         choice = choose(ranges, offers(kind, chosen.number_of_frames), PICTURES)
         if choice is None or not choice.multipart:
             return await self.instance(request, chosen, ranges, rendering)
-        instances = [one for one in await self._find(request) if kind_of(one) is Kind.IMAGE]
+        instances = [one for one in await addressed(self._finder, request) if kind_of(one) is Kind.IMAGE]
         if not instances:
             raise not_acceptable(kind, offers(kind, chosen.number_of_frames))
         rendering = replace(rendering, media_type=choice.media_type)
@@ -246,17 +234,6 @@ class RenderedTransaction:
         if request.method == "HEAD":
             return headers_alone({**headers, "content-type": media_type})
         return StreamingResponse(await primed(pieces), headers=headers, media_type=media_type)
-
-    async def _find(self, request: Request) -> list[StoredInstance]:
-        path = request.path_params
-        return await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            path["study"],
-            path.get("series", ""),
-            path.get("instance", ""),
-        )
 
 
 def _body(content: bytes, choice: Choice, headers: dict[str, str]) -> Response:

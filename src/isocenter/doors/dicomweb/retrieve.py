@@ -20,6 +20,7 @@ from isocenter.doors.dicomweb.conditional import (
     weak,
     without_body,
 )
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.media_types import DICOM, MULTIPART_RELATED, ZIP, parse_accept
 from isocenter.doors.dicomweb.multipart import MultipartWriter, Part
 from isocenter.doors.dicomweb.representations import ANY_SYNTAX, Wish, choose, object_wishes
@@ -28,7 +29,6 @@ from isocenter.doors.dicomweb.zipping import Checksums, zip_answer
 from isocenter.doors.http.refusals import NotAcceptable
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.images import Images
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.reading_ahead import read_ahead
 from isocenter.features.archive.retrieve import StoredInstance, stream_bytes
 from isocenter.features.archive.transcoding import GivenObject, Transcoder
@@ -46,24 +46,17 @@ _Streamed = AsyncGenerator[tuple[GivenObject, AsyncIterator[bytes]], None]
 class RetrieveTransaction:
     """``GET`` of a study, a series, an instance."""
 
-    def __init__(self, services: HttpServices, images: Images) -> None:
+    def __init__(self, services: HttpServices, images: Images, finder: InstanceFinder) -> None:
         self._services = services
+        self._finder = finder
         self._transcoder = images.transcoder
         self._checksums = Checksums()
 
     async def objects(self, request: Request) -> Response:
-        path = request.path_params
         wishes = object_wishes(parse_accept(accepted(request)))
         if not any(wish.media_type in {DICOM, ZIP} for wish in wishes):
             raise _not_dicom()
-        instances = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            path["study"],
-            path.get("series", ""),
-            path.get("instance", ""),
-        )
+        instances = await addressed(self._finder, request)
         chosen = choose(
             wishes,
             instances,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
 from isocenter.dicom.dictionary import keyword_of
 from isocenter.doors.dicomweb.addresses import Addresses
-from isocenter.doors.dicomweb.bulk_collections import BulkCollections
-from isocenter.doors.dicomweb.bulk_data import BulkDataTransaction
 from isocenter.doors.dicomweb.capabilities import Capabilities
 from isocenter.doors.dicomweb.delete import DeleteTransaction
-from isocenter.doors.dicomweb.frames import FramesTransaction
-from isocenter.doors.dicomweb.metadata import MetadataTransaction
-from isocenter.doors.dicomweb.rendered import RenderedTransaction
-from isocenter.doors.dicomweb.rendering import Renderer
-from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
+from isocenter.doors.dicomweb.finding import OwnInstances
+from isocenter.doors.dicomweb.resources import INSTANCE, SERIES, STUDY, Endpoint, retrieving_of
 from isocenter.doors.dicomweb.search import SearchTransaction
 from isocenter.doors.dicomweb.store import StoreTransaction
-from isocenter.doors.dicomweb.thumbnail import ThumbnailTransaction
 from isocenter.doors.dicomweb.wado_uri import WadoUriTransaction
 from isocenter.doors.dicomweb.witness import witnessed
 from isocenter.doors.dicomweb.workitem_routes import workitem_routes
@@ -32,12 +24,6 @@ from isocenter.platform.security import Permission
 
 MOUNT = "/dicom-web"
 
-_STUDY = "/studies/{study}"
-_SERIES = _STUDY + "/series/{series}"
-_INSTANCE = _SERIES + "/instances/{instance}"
-_FRAMES = _INSTANCE + "/frames/{frames}"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 Guarded = tuple[Permission, Endpoint]
 
 
@@ -47,18 +33,11 @@ def dicomweb_door(services: HttpServices) -> Router:
     keyword_of(0x00100010)  # the dictionary takes a second to load: now, not with the first request
     addresses = Addresses(services.public_url, MOUNT)
     search = SearchTransaction(services, addresses)
-    images = services.images_or_new()
-    retrieve = RetrieveTransaction(services, images)
-    frames = FramesTransaction(services, images)
-    bulk_data = BulkDataTransaction(services, images, frames)
-    collections = BulkCollections(services, addresses, frames, bulk_data)
-    metadata = MetadataTransaction(services, addresses)
     storing = StoreTransaction(services, addresses)
     deleting = DeleteTransaction(services)
-    renderer = Renderer(services.store, images)
-    rendered = RenderedTransaction(services, renderer)
-    thumbnail = ThumbnailTransaction(services, renderer, services.thumbnails_or_new(images))
-    wado_uri = WadoUriTransaction(services, retrieve, rendered)
+    finder = OwnInstances(services)
+    found = retrieving_of(services, addresses, finder)
+    wado_uri = WadoUriTransaction(finder, found.retrieve, found.rendered)
 
     def route(path: str, **by_method: Guarded) -> Route:
         return _route(path, services, by_method)
@@ -71,6 +50,11 @@ def dicomweb_door(services: HttpServices) -> Router:
 
     stores = (Permission.STUDIES_STORE, storing.store)
     deletes = (Permission.STUDIES_DELETE, deleting.delete)
+    others: dict[str, dict[str, Guarded]] = {
+        STUDY: {"POST": stores, "DELETE": deletes},
+        SERIES: {"DELETE": deletes},
+        INSTANCE: {"PUT": stores, "POST": stores, "DELETE": deletes},
+    }
     routes: list[BaseRoute] = [
         # Before the studies: no UID is "count".
         *(
@@ -80,41 +64,21 @@ def dicomweb_door(services: HttpServices) -> Router:
                 ("/studies", search.study_count),
                 ("/series", search.series_count),
                 ("/instances", search.instance_count),
-                (_STUDY + "/series", search.series_count),
-                (_STUDY + "/instances", search.instance_count),
-                (_SERIES + "/instances", search.instance_count),
+                (STUDY + "/series", search.series_count),
+                (STUDY + "/instances", search.instance_count),
+                (SERIES + "/instances", search.instance_count),
             )
         ),
         route("/patients", GET=searching(search.patients)),
         route("/studies", GET=searching(search.studies), POST=stores),
-        route(_STUDY, GET=retrieving(retrieve.objects), POST=stores, DELETE=deletes),
-        route(_SERIES, GET=retrieving(retrieve.objects), DELETE=deletes),
-        route(_INSTANCE, GET=retrieving(retrieve.objects), PUT=stores, POST=stores, DELETE=deletes),
-        route(_STUDY + "/metadata", GET=retrieving(metadata.metadata)),
-        route(_SERIES + "/metadata", GET=retrieving(metadata.metadata)),
-        route(_INSTANCE + "/metadata", GET=retrieving(metadata.metadata)),
-        route(_INSTANCE + "/bulkdata/{path:path}", GET=retrieving(bulk_data.bulk_data)),
-        route(_INSTANCE + "/frames/{frames}", GET=retrieving(frames.frames)),
         *(
-            route(level + resource, GET=retrieving(endpoint))
-            for level in (_STUDY, _SERIES, _INSTANCE)
-            for resource, endpoint in (
-                ("/bulkdata", collections.bulk_data),
-                ("/pixeldata", collections.pixel_data),
-            )
-        ),
-        *(
-            route(level + resource, GET=retrieving(endpoint))
-            for level in (_STUDY, _SERIES, _INSTANCE, _FRAMES)
-            for resource, endpoint in (
-                ("/rendered", rendered.rendered),
-                ("/thumbnail", thumbnail.thumbnail),
-            )
+            route(path, GET=retrieving(endpoint), **others.get(path, {}))
+            for path, endpoint in found.by_path.items()
         ),
         route("/wado", GET=retrieving(wado_uri.retrieve)),
-        route(_STUDY + "/series", GET=searching(search.series)),
-        route(_SERIES + "/instances", GET=searching(search.instances)),
-        route(_STUDY + "/instances", GET=searching(search.instances)),
+        route(STUDY + "/series", GET=searching(search.series)),
+        route(SERIES + "/instances", GET=searching(search.instances)),
+        route(STUDY + "/instances", GET=searching(search.instances)),
         route("/series", GET=searching(search.series)),
         route("/instances", GET=searching(search.instances)),
         *workitem_routes(services, addresses),

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from isocenter.doors.dicomweb.answers import accepted
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.frames import frame_numbers
 from isocenter.doors.dicomweb.media_types import parse_accept
 from isocenter.doors.dicomweb.rendered_media_types import THUMBNAILS, Kind, choose, kind_of, not_acceptable
@@ -20,8 +21,6 @@ from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import InvalidParameter
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.archive.image_reading import NoSuchFrame
-from isocenter.features.archive.presented import find_instances
-from isocenter.features.archive.representative import find_representative
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.archive.thumbnails import RENDERING, Thumbnails
 from isocenter.imaging.rendering import work
@@ -48,8 +47,11 @@ _ICONS = {
 class ThumbnailTransaction:
     """``GET …/thumbnail`` of a study, a series, an instance, a frame."""
 
-    def __init__(self, services: HttpServices, renderer: Renderer, thumbnails: Thumbnails) -> None:
+    def __init__(
+        self, services: HttpServices, finder: InstanceFinder, renderer: Renderer, thumbnails: Thumbnails
+    ) -> None:
         self._services = services
+        self._finder = finder
         self._renderer = renderer
         self._thumbnails = thumbnails
         self._icons: OrderedDict[tuple[str, Rendering], bytes] = OrderedDict()
@@ -75,11 +77,10 @@ class ThumbnailTransaction:
 
     async def _instance(self, request: Request) -> StoredInstance:
         path = request.path_params
-        there = (self._services.database, self._services.store, request.state.subject.organization_id)
         if "instance" in path:
-            (found,) = await find_instances(*there, path["study"], path["series"], path["instance"])
+            (found,) = await addressed(self._finder, request)
             return found
-        return await find_representative(*there, path["study"], path.get("series", ""))
+        return await self._finder.representative(request, path["study"], path.get("series", ""))
 
     async def _picture(
         self,

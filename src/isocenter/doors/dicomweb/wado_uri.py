@@ -8,6 +8,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from isocenter.doors.dicomweb.finding import InstanceFinder, addressed
 from isocenter.doors.dicomweb.media_types import DICOM, MediaType, parse_accept
 from isocenter.doors.dicomweb.rendered import RenderedTransaction
 from isocenter.doors.dicomweb.rendered_media_types import Kind, kind_of
@@ -21,8 +22,6 @@ from isocenter.doors.dicomweb.rendering_parameters import (
 from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.refusals import InvalidParameter
-from isocenter.doors.http.services import HttpServices
-from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.imaging.rendering.request import HTML, JPEG, PresentationState, Rendering, Viewport, Window
 from isocenter.kit.errors import Unsupported
@@ -60,9 +59,9 @@ class WadoUriTransaction:
     """``GET /wado?requestType=WADO&studyUID=…&seriesUID=…&objectUID=…``"""
 
     def __init__(
-        self, services: HttpServices, retrieve: RetrieveTransaction, rendered: RenderedTransaction
+        self, finder: InstanceFinder, retrieve: RetrieveTransaction, rendered: RenderedTransaction
     ) -> None:
-        self._services = services
+        self._finder = finder
         self._retrieve = retrieve
         self._rendered = rendered
 
@@ -72,13 +71,7 @@ class WadoUriTransaction:
             raise InvalidParameter("requestType", "requestType is WADO.")
         # In the path of the request, as every other door has it: the audit trail reads it there.
         request.scope["path_params"] = {level: _uid(query, name) for level, name in _NAMES.items()}
-        path = request.path_params
-        (instance,) = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *path.values(),
-        )
+        (instance,) = await addressed(self._finder, request)
         ranges = _accepted(request, instance)
         if any(one.type == DICOM for one in ranges[:1]):
             return await self._object(request, query)
@@ -128,12 +121,7 @@ class WadoUriTransaction:
             if name in query:
                 raise InvalidParameter(name, f"The presentation state says what {name} would: leave one out.")
         series, uid = _uid(query, "presentationSeriesUID"), _uid(query, "presentationUID")
-        (state,) = await find_instances(
-            self._services.database,
-            self._services.store,
-            request.state.subject.organization_id,
-            *(request.path_params["study"], series, uid),
-        )
+        (state,) = await self._finder.find(request, request.path_params["study"], series, uid)
         if kind_of(state) is not Kind.PRESENTATION:
             raise ParameterUnsupported(
                 "presentationUID",
