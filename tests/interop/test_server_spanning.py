@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pydicom
 import pytest
 
 from services.archive import Image
@@ -265,3 +267,80 @@ def test_how_sources_do(spanning: Spanning) -> None:
     health = spanning.call("GET", f"/api/v1/sources/{spanning.add_nobody()}/health")
     assert not health["reachable"]
     assert health["problem"]
+
+
+# --- retrieving
+
+
+def retrieved(spanning: Spanning, path: str, accept: str = "") -> list[bytes]:
+    """The objects of a multipart answer."""
+    headers = {"Accept": accept or 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    status, body = spanning.server.request(
+        "GET", f"/api/v1/spanner/{spanning.config_id}/dicom-web{path}", None, headers
+    )
+    assert status == 200, (status, body)
+    boundary = body[: body.index(b"\r\n")]
+    return [part.split(b"\r\n\r\n", 1)[1][:-2] for part in body.split(boundary)[1:-1]]
+
+
+def uids_of(files: list[bytes]) -> list[str]:
+    return sorted(str(pydicom.dcmread(BytesIO(file)).SOPInstanceUID) for file in files)
+
+
+@pytest.mark.parametrize("way", ["web", "get", "move"])
+@pytest.mark.parametrize("keep", [False, True], ids=["passed on", "kept"])
+def test_a_study_is_had_from_whoever_has_it(spanning: Spanning, way: str, keep: bool) -> None:
+    spanning.configure(keep_retrieved=keep)
+    match way:
+        case "web":
+            spanning.add_orthanc_by_web()
+        case "get":
+            spanning.add_orthanc_by_dimse()
+        case "move":
+            spanning.add_orthanc_by_dimse(quirks={"moves": True})
+    images = new_series(5, name="FROM^AFAR")
+    put(spanning.orthanc, images)
+    study = f"/studies/{images[0].study}"
+
+    files = retrieved(spanning, study)
+
+    assert uids_of(files) == sorted(image.sop for image in images)
+    assert {pydicom.dcmread(BytesIO(file)).PixelData for file in files} == {image.pixels for image in images}
+    base = f"/api/v1/spanner/{spanning.config_id}/dicom-web"
+    metadata = spanning.call("GET", f"{base}{study}/metadata")
+    assert len(metadata) == 5
+    one = images[2]
+    frame = f"{study}/series/{one.series}/instances/{one.sop}/frames/1"
+    assert one.pixels in retrieved(spanning, frame, 'multipart/related; type="application/octet-stream"')[0]
+    here = spanning.call("GET", f"/dicom-web/instances?StudyInstanceUID={one.study}")
+    assert len(here) == (5 if keep or way == "move" else 0)
+
+
+def test_what_two_archives_have_of_a_study_is_put_together(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_web()
+    images = new_series(6, name="IN^PARTS")
+    spanning.server.store(images[:4])
+    put(spanning.orthanc, images[2:])
+    assert uids_of(retrieved(spanning, f"/studies/{images[0].study}")) == sorted(one.sop for one in images)
+
+
+def test_a_study_of_two_patients_is_not_given(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_web()
+    [ours, theirs] = new_series(2, name="ONE^PATIENT")
+    spanning.server.store([ours])
+    other = theirs.but(name="OTHER^PATIENT", patient_id="OTHER", birth_date="19600606")
+    put(spanning.orthanc, [other])
+    base = f"/api/v1/spanner/{spanning.config_id}/dicom-web"
+    problem = spanning.call("GET", f"{base}/studies/{ours.study}", expect=409)
+    assert problem["code"] == "study-of-two-patients"
+    spanning.call("GET", f"{base}/studies/{ours.study}/metadata", expect=409)
+
+
+def test_a_study_that_nobody_has(spanning: Spanning) -> None:
+    spanning.add_orthanc_by_web()
+    base = f"/api/v1/spanner/{spanning.config_id}/dicom-web"
+    assert spanning.call("GET", f"{base}/studies/2.25.404", expect=404)["code"] == "no-such-study"
+    spanning.call("GET", "/api/v1/spanner/999999/dicom-web/studies/2.25.404", expect=404)
+    spanning.call("GET", "/api/v1/spanner/x/dicom-web/studies/2.25.404", expect=404)

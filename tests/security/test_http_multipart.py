@@ -11,15 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isocenter.doors.dicomweb.multipart import (
-    MalformedMultipart,
-    MultipartReader,
-    PartBegins,
-    PartData,
-    PartEnds,
-)
 from isocenter.doors.http.services import HttpLimits
 from isocenter.kit.errors import IsocenterError, TooLarge
+from isocenter.kit.multipart import MalformedMultipart, MultipartReader, PartBegins, PartData, PartEnds
 from services.archive import Image
 from services.dicomweb import BOUNDARY, HttpServer, http_server, multipart
 

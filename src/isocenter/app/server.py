@@ -12,7 +12,7 @@ import uvicorn
 from isocenter.app.archive import Archive
 from isocenter.app.metrics import METRICS, Parts, read
 from isocenter.app.outgoing import outgoing_of
-from isocenter.app.spanning import spanning_of
+from isocenter.app.spanning import retrievals_of, spanning_of, workstations_of
 from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.account_routes import account_routers
 from isocenter.doors.http.ae_title_routes import ae_title_router
@@ -37,6 +37,7 @@ from isocenter.doors.scp.server import DicomServices, DicomSettings, create_dico
 from isocenter.doors.spanning.configuration_routes import configuration_router
 from isocenter.doors.spanning.qido_routes import qido_router
 from isocenter.doors.spanning.query_log_routes import query_log_router
+from isocenter.doors.spanning.retrieve_routes import retrieve_routes
 from isocenter.doors.spanning.source_routes import source_router
 from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.associations import AssociationIdentities
@@ -115,6 +116,7 @@ class Server:
         )
         self._outgoing = outgoing_of(archive)
         self._spanning = spanning = spanning_of(settings, archive.database, archive.clock)
+        self._retrievals = retrievals_of(spanning, archive)
         self._commitments = commitment_worker(archive.database, archive.store, archive.clock, self._outgoing)
         self._availability = availability_notifier(
             archive.database, archive.clock, self._outgoing, archive.trail
@@ -140,7 +142,14 @@ class Server:
             source_router(spanning.sources, spanning.spanner, gate, archive.trail),
             configuration_router(spanning.configurations, spanning.spanner, gate, archive.trail),
             query_log_router(spanning.query_log, gate, archive.trail),
-            qido_router(spanning.spanner, spanning.running, gate, services.limits, archive.trail),
+            qido_router(
+                spanning.spanner,
+                spanning.running,
+                gate,
+                services.limits,
+                archive.trail,
+                public_url=services.public_url,
+            ),
             *account_routers(
                 archive.accounts,
                 gate,
@@ -157,6 +166,7 @@ class Server:
         )
         pages = [
             *viewer_routes(settings.viewer_folder, dicom_web=MOUNT, sign_in=settings.auth != "off"),
+            *retrieve_routes(services, self._retrievals),
             metrics,
         ]
         app = create_app(services, routers=routers, mounts={MOUNT: dicomweb_door(services)}, pages=pages)
@@ -185,7 +195,7 @@ class Server:
                 self._outgoing,
                 self._commitments,
                 archive.images.transcoder,
-                spanned=spanning.workstations,
+                spanned=workstations_of(spanning, archive, self._retrievals),
                 verifier=_identities(archive) if settings.dimse_user_identity == "verify" else None,
                 recorder=archive.trail,
             ),
@@ -266,6 +276,7 @@ class Server:
         await self._availability.stop()
         await self._commitments.stop()
         await self._outgoing.close()
+        self._retrievals.close()
         await self._spanning.close()
         if self._delivery is not None:
             await self._delivery.stop()

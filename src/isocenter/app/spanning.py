@@ -7,14 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from isocenter.app.archive import installation_key_of
+from isocenter.app.archive import Archive, installation_key_of
 from isocenter.app.outgoing import calling_tls
 from isocenter.dimse.scu.peers import Remotes
 from isocenter.doors.spanning.calling import Calling
+from isocenter.doors.spanning.landing import ArchiveKeeper
 from isocenter.doors.spanning.workstations import Workstations
+from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.configurations import Configurations
 from isocenter.features.spanner.query_log import QueryLog
+from isocenter.features.spanner.retrieval.service import HELD_S, Retrievals
 from isocenter.features.spanner.running import RunningQueries
 from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources
@@ -33,7 +36,6 @@ class Spanning:
     configurations: Configurations
     spanner: Spanner
     running: RunningQueries
-    workstations: Workstations
     query_log: QueryLog
     remotes: Remotes
 
@@ -55,8 +57,20 @@ def spanning_of(settings: Settings, database: Database, clock: Clock) -> Spannin
     calling = Calling(database, sources, remotes, settings.ae_title, dicom_tls=calling_tls(settings).context)
     query_log = QueryLog(database, clock)
     spanner = Spanner(configurations, calling.adapter, clock, query_log=query_log)
-    workstations = Workstations(CalledTitles(database, clock), spanner)
-    return Spanning(sources, configurations, spanner, RunningQueries(clock), workstations, query_log, remotes)
+    return Spanning(sources, configurations, spanner, RunningQueries(clock), query_log, remotes)
+
+
+def retrievals_of(spanning: Spanning, archive: Archive) -> Retrievals[StoredInstance]:
+    """Close it before what it is made of."""
+    keeper = ArchiveKeeper(archive.database, archive.ingest, archive.leaving)
+    held_s = min(HELD_S, archive.settings.sweep_grace_s / 2)
+    return Retrievals(spanning.spanner, keeper, archive.clock, held_s=held_s)
+
+
+def workstations_of(
+    spanning: Spanning, archive: Archive, retrievals: Retrievals[StoredInstance]
+) -> Workstations:
+    return Workstations(CalledTitles(archive.database, archive.clock), spanning.spanner, retrievals)
 
 
 @contextlib.asynccontextmanager

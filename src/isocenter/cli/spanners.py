@@ -52,6 +52,7 @@ def add(
         str, typer.Option("--called", help="The AE title that workstations call to ask all of it.")
     ] = "",
     cache: Annotated[int, typer.Option("--cache", help="Seconds that an answer is kept for.")] = 5,
+    keep: Annotated[bool, typer.Option("--keep", help="Archive here what is retrieved through it.")] = False,
     org: Organization = "",
     as_json: Json = False,
 ) -> None:
@@ -72,6 +73,7 @@ def add(
         enterprise_mode=enterprise,
         ae_title=called,
         cache_seconds=cache,
+        keep_retrieved=keep,
     )
 
     async def run(spanning: Spanning, subject: Subject) -> SetUp:

@@ -14,19 +14,21 @@ from isocenter.features.archive.series_metadata import instance_path, value_path
 
 
 class Addresses:
-    """``public_url`` is what the world calls this server; empty: what the request called it."""
+    """``public_url`` is what the world calls this server; empty: what the request called it. ``mount``: where
+    the services are, with the names of path parameters in braces."""
 
     def __init__(self, public_url: str, mount: str) -> None:
-        self._public = public_url.rstrip("/") + mount if public_url else ""
+        self._public = public_url.rstrip("/")
         self._mount = mount
 
     def base(self, request: Request) -> str:
         """``https://host/dicom-web`` without a trailing slash."""
+        mount = self._mount.format_map(request.path_params)
         if self._public:
-            return self._public
+            return self._public + mount
         # The Host header is the client's own word; it only ever returns to that client, and quoted.
         host = _printable(request.headers.get("host", "localhost"))
-        return f"{request.scope['scheme']}://{host}{_forgotten_port(host, request)}{self._mount}"
+        return f"{request.scope['scheme']}://{host}{_forgotten_port(host, request)}{mount}"
 
     def study(self, request: Request, study: str) -> str:
         return f"{self.base(request)}/studies/{study}"

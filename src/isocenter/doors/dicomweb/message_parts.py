@@ -14,10 +14,10 @@ from isocenter.dicom.element import BulkRange
 from isocenter.dicom.native_model import DICOM_XML
 from isocenter.dicom.transfer_syntaxes import lookup
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, OCTET_STREAM, MediaType, parse_media_type
-from isocenter.doors.dicomweb.multipart import MalformedMultipart
 from isocenter.doors.dicomweb.representations import FRAME_SYNTAXES
 from isocenter.doors.http.refusals import UnsupportedMediaType
 from isocenter.kit.errors import InvalidInput, TooLarge
+from isocenter.kit.multipart import MalformedMultipart
 from isocenter.kit.sizes import format_bytes
 
 METADATA_TYPES = frozenset({DICOM_JSON, DICOM_XML})

@@ -17,10 +17,10 @@ from isocenter.dicom.native_model_reader import read_native_xml
 from isocenter.dicom.tags import PIXEL_DATA, TRANSFER_SYNTAX_UID
 from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
 from isocenter.doors.dicomweb.message_parts import BulkPart, MessageParts
-from isocenter.doors.dicomweb.multipart import MalformedMultipart
 from isocenter.imaging.codestreams import read_jpeg
 from isocenter.imaging.errors import PixelDataBroken
 from isocenter.kit.errors import InvalidInput, TooLarge
+from isocenter.kit.multipart import MalformedMultipart
 
 Read = Callable[[int, int], bytes]
 """Bytes of the message: from where, how many. Blocks."""

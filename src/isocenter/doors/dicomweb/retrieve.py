@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from isocenter.dicom.transfer_syntaxes import EXPLICIT_VR_LITTLE_ENDIAN
-from isocenter.doors.dicomweb.answers import accepted
+from isocenter.doors.dicomweb.answers import accepted, primed
 from isocenter.doors.dicomweb.conditional import (
     answer,
     answer_in_parts,
@@ -129,6 +130,36 @@ class RetrieveTransaction:
             return await answer(
                 request, weak(writer.tag), headers, lambda: _held(held, _parts(writer, given))
             )
+
+    async def arriving(self, request: Request, instances: AsyncGenerator[StoredInstance, None]) -> Response:
+        """Objects as they come from elsewhere, in parts. Each in the best form that it can be given in, else
+        as it is stored, which its part says. Raises what ``instances`` raises before the first; later that
+        breaks the answer off: one that looked whole would be worse."""
+        wishes = [
+            wish
+            for wish in object_wishes(parse_accept(accepted(request)))
+            if wish.container == MULTIPART_RELATED
+        ]
+        # Nobody who has sent one of the objects can know the boundary.
+        writer = MultipartWriter(iter((secrets.token_hex(),)), DICOM)
+        pieces = await primed(_parts(writer, self._as_they_come(wishes, instances)))
+        return StreamingResponse(pieces, headers={"content-type": writer.content_type})
+
+    async def _as_they_come(
+        self, wishes: Sequence[Wish], instances: AsyncGenerator[StoredInstance, None]
+    ) -> _Streamed:
+        with self._transcoder.request():
+            async with contextlib.aclosing(instances):
+                async for one in instances:
+                    form = choose(
+                        wishes,
+                        [one],
+                        lambda wish, one: self._syntax(wish, one, 2),
+                        lambda one: one.transfer_syntax_uid,
+                    )
+                    syntax = one.transfer_syntax_uid if form is None else form.forms[0][1]
+                    given = await _given(self._transcoder, one, syntax, lenient=True)
+                    yield given, given.stream()
 
     async def _as_stored(self, instances: Sequence[StoredInstance]) -> _Streamed:
         objects = [self._transcoder.as_stored(instance) for instance in instances]

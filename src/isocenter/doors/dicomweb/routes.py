@@ -40,7 +40,7 @@ def dicomweb_door(services: HttpServices) -> Router:
     wado_uri = WadoUriTransaction(finder, found.retrieve, found.rendered)
 
     def route(path: str, **by_method: Guarded) -> Route:
-        return _route(path, services, by_method)
+        return guarded_route(path, services, by_method)
 
     def searching(endpoint: Endpoint) -> Guarded:
         return Permission.STUDIES_SEARCH, endpoint
@@ -103,7 +103,7 @@ def _capabilities(services: HttpServices, addresses: Addresses, routes: list[Bas
     return route
 
 
-def _route(path: str, services: HttpServices, by_method: dict[str, Guarded]) -> Route:
+def guarded_route(path: str, services: HttpServices, by_method: dict[str, Guarded]) -> Route:
     """One route per path, so that a wrong method is told all the right ones."""
     if "GET" in by_method:
         by_method["HEAD"] = by_method["GET"]

@@ -25,7 +25,6 @@ from isocenter.doors.dicomweb.media_types import (
     parse_media_type,
 )
 from isocenter.doors.dicomweb.message_parts import METADATA_TYPES
-from isocenter.doors.dicomweb.multipart import MultipartReader
 from isocenter.doors.dicomweb.store_batch import Arrived, Batch
 from isocenter.doors.dicomweb.store_response import StoreResponse
 from isocenter.doors.dicomweb.witness import tell
@@ -35,6 +34,7 @@ from isocenter.features.archive.committer import BatchRefused
 from isocenter.features.archive.entry import Received, Source
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.errors import InvalidInput
+from isocenter.kit.multipart import MultipartReader
 
 _COMPOSING_MAX = 2
 

@@ -10,11 +10,11 @@ from typing import Protocol
 from isocenter.doors.dicomweb.media_types import DICOM, OCTET_STREAM, parse_media_type
 from isocenter.doors.dicomweb.message_parts import MessageParts
 from isocenter.doors.dicomweb.metadata_instances import ComposedInstance, compose_instances
-from isocenter.doors.dicomweb.multipart import MalformedMultipart, MultipartReader, PartBegins, PartData
 from isocenter.doors.http.refusals import UnsupportedMediaType
 from isocenter.features.archive.entry import Received, Source
 from isocenter.features.archive.ingest import Ingest, Reception
 from isocenter.features.archive.spool import SpooledBytes
+from isocenter.kit.multipart import MalformedMultipart, MultipartReader, PartBegins, PartData
 
 _FINISHING_MAX = 4  # objects on their way to the store while the next one arrives
 _PART_TYPES = frozenset({DICOM, OCTET_STREAM})  # the second one is what careless clients call it

@@ -14,6 +14,7 @@ from isocenter.platform.security import Action, EventOutcome, Permission, Record
 _ACTIONS = {
     Permission.STUDIES_SEARCH: Action.SEARCH,
     Permission.STUDIES_RETRIEVE: Action.READ,
+    Permission.SPANNER_RETRIEVE: Action.READ,
     Permission.STUDIES_STORE: Action.STORE,
     Permission.STUDIES_DELETE: Action.DELETE,
 }

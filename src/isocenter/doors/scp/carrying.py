@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from isocenter.dicom.dataset import write_dataset
@@ -23,15 +23,25 @@ _LEAVE_S = 10.0
 
 
 class Tally:
-    """Counts sub-operations; ``failures`` are UIDs, ``studies`` what became of each study's objects."""
+    """Counts sub-operations; ``failures`` are UIDs, ``studies`` what became of each study's objects.
+    ``total``: how many there are to be; it may be set anew while that is not known for certain."""
 
-    def __init__(self, instances: Sequence[StoredInstance]) -> None:
-        self.total = len(instances)
+    def __init__(self, total: int = 0) -> None:
+        self.total = total
         self.completed = self.warnings = 0
         self.failures: list[str] = []
         self.why = ""
         self.studies: dict[str, Counter[str]] = {}
-        self._study_of = {one.sop_instance_uid: one.study_instance_uid for one in instances}
+        self._study_of: dict[str, str] = {}
+
+    def expect(self, instances: Sequence[StoredInstance]) -> None:
+        """These are sent next."""
+        self._study_of |= {one.sop_instance_uid: one.study_instance_uid for one in instances}
+
+    def could_not_be_had(self, study_uid: str, uids: Sequence[str], why: str) -> None:
+        self.failures += uids
+        self.studies.setdefault(study_uid, Counter())["failed"] += len(uids)
+        self.why = self.why or why
 
     def tell(self, sent: Sent) -> None:
         study = self._study_of[sent.object.sop_instance_uid]
@@ -49,7 +59,7 @@ class Tally:
 
     @property
     def remaining(self) -> int:
-        return self.total - self.completed - self.warnings - len(self.failures)
+        return max(self.total - self.completed - self.warnings - len(self.failures), 0)
 
     def now(self) -> SubOperations:
         return SubOperations(self.remaining, self.completed, len(self.failures), self.warnings)
@@ -64,6 +74,44 @@ class Tally:
             _failed_list(self.failures, transfer_syntax_uid),
             comment(self.why),
         )
+
+
+Batches = AsyncGenerator[Sequence[StoredInstance], None]
+
+
+class Carrying:
+    """Sends batch after batch, as they come; with ``leave`` nothing new is begun."""
+
+    def __init__(
+        self, batches: Batches, tally: Tally, send: Callable[[Sequence[StoredInstance]], Awaitable[None]]
+    ) -> None:
+        self._batches = batches
+        self._tally = tally
+        self._send = send
+        self._left = asyncio.Event()
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def run(self) -> None:
+        left = asyncio.create_task(self._left.wait())
+        try:
+            while not left.done():
+                following = asyncio.ensure_future(anext(self._batches, None))
+                await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+                    return
+                batch = following.result()
+                if batch is None:
+                    return
+                self._tally.expect(batch)
+                await self._send(batch)
+        finally:
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            await self._batches.aclose()
 
 
 async def told_while(

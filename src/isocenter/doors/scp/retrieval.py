@@ -12,14 +12,19 @@ from typing import Any
 from isocenter.dicom.charsets import decoder_for
 from isocenter.dicom.element import Element
 from isocenter.dicom.levels import Level
-from isocenter.dicom.tags import PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
+from isocenter.dicom.tags import (
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+)
 from isocenter.dicom.uids import UID_CHARS_MAX
 from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol import statuses
 from isocenter.doors.scp.identifiers import Model, character_sets_of, level_of, read_identifier
 from isocenter.features.archive.selection import Selection
 
-_ISSUER_OF_PATIENT_ID = 0x00100021
 _OWN_KEY = {
     Level.PATIENT: PATIENT_ID,
     Level.STUDY: STUDY_INSTANCE_UID,
@@ -72,7 +77,7 @@ def _patient(patient_id: str, elements: dict[int, Element]) -> dict[str, str | N
     """One patient, by the very ID (C.4.2.1.4.1): retrieval knows no patterns."""
     if "\\" in patient_id:
         raise _does_not_match(PATIENT_ID, "Patient ID is not a single value")
-    issuer = _text(elements.get(_ISSUER_OF_PATIENT_ID), elements)
+    issuer = _text(elements.get(ISSUER_OF_PATIENT_ID), elements)
     return {"patient_id": patient_id, "issuer": issuer or None}
 
 
@@ -86,7 +91,7 @@ def _uids(tag: int, value: str) -> tuple[str, ...]:
 def _text(element: Element | None, elements: dict[int, Element]) -> str:
     if element is None or not isinstance(element.value, bytes):
         return ""
-    vr = "LO" if element.tag in {PATIENT_ID, _ISSUER_OF_PATIENT_ID} else "UI"
+    vr = "LO" if element.tag in {PATIENT_ID, ISSUER_OF_PATIENT_ID} else "UI"
     return decoder_for(character_sets_of(elements)).decode(element.value, vr).strip(" \0")
 
 

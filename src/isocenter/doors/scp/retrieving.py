@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from isocenter.dimse.net.bodies import Body
 from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTimeout
@@ -19,11 +20,12 @@ from isocenter.dimse.scu.rewriting import Conversions
 from isocenter.dimse.scu.sending import SendObjects
 from isocenter.dimse.scu.streaming import Sender, SendPolicy, Waiting
 from isocenter.doors.scp.archived_objects import archived_objects
-from isocenter.doors.scp.carrying import Tally, told_while
+from isocenter.doors.scp.carrying import Batches, Carrying, Tally, told_while
 from isocenter.doors.scp.contexts import GET_SOP_CLASSES, MOVE_SOP_CLASSES
 from isocenter.doors.scp.identifiers import MODEL_OF
 from isocenter.doors.scp.outgoing import Outgoing
 from isocenter.doors.scp.retrieval import Wanted, parse_retrieval
+from isocenter.doors.scp.spanned import SpannedArchives, check_spanned, spanned_batches
 from isocenter.doors.scp.statuses import answer_to_error, comment
 from isocenter.doors.scp.witness import AssociationWitness, Retrieved
 from isocenter.features.ae_titles.admission import Admission
@@ -46,7 +48,8 @@ _ATTEMPTS_MAX = 2  # the requester waits, and can ask again for what failed
 @dataclass(frozen=True, slots=True)
 class Retriever:
     """``associations``: how many one C-MOVE may use at once; with more than one the order is not kept.
-    ``conversions``: what may become of objects whose transfer syntax the receiver does not take."""
+    ``conversions``: what may become of objects whose transfer syntax the receiver does not take.
+    ``ae_titles``: the archive's own; others are those of ``spanned``."""
 
     database: Database
     store: ObjectStore
@@ -55,6 +58,8 @@ class Retriever:
     outgoing: Outgoing
     conversions: Conversions
     associations: int = 1
+    ae_titles: frozenset[str] = frozenset()
+    spanned: SpannedArchives | None = None
 
     async def move(
         self,
@@ -75,11 +80,20 @@ class Retriever:
             if destination is None:
                 raise DimseFailure(statuses.MOVE_DESTINATION_UNKNOWN, "unknown to this organisation")
             told.destination_host = destination.address
-            instances = await run.selected(wanted)
+            batches = await run.found(wanted)
             sending = self._sending(association, request, destination)
-            objects = archived_objects(self.store, instances)
-            running = asyncio.create_task(sending.run(objects, run.tally.tell), name="c-move")
-            async with aclosing(told_while(running, run.tally, cancelled, sending.leave)) as counts:
+
+            async def send(instances: Sequence[StoredInstance]) -> None:
+                await sending.run(archived_objects(self.store, instances), run.tally.tell)
+
+            carrying = Carrying(batches, run.tally, send)
+            running = asyncio.create_task(carrying.run(), name="c-move")
+
+            def leave() -> None:
+                carrying.leave()
+                sending.leave()
+
+            async with aclosing(told_while(running, run.tally, cancelled, leave)) as counts:
                 async for now in counts:
                     yield now
             yield run.final()
@@ -102,12 +116,19 @@ class Retriever:
             wanted = await run.permitted(
                 AeService.GET, GET_SOP_CLASSES, request.affected_sop_class_uid, identifier
             )
-            instances = await run.selected(wanted)
+            batches = await run.found(wanted)
             sender = Sender(run.tally.tell, SendPolicy(attempts_max=1, conversions=self.conversions))
-            waiting = deque(Waiting(one) for one in archived_objects(self.store, instances))
-            running = asyncio.create_task(_send_all(sender, _GetChannel(association, send), waiting))
+            channel = _GetChannel(association, send)
+
+            async def send_all(instances: Sequence[StoredInstance]) -> None:
+                waiting = deque(Waiting(one) for one in archived_objects(self.store, instances))
+                await sender.over(channel, waiting)
+
+            carrying = Carrying(batches, run.tally, send_all)
+            running = asyncio.create_task(_closing(sender, carrying.run()), name="c-get")
 
             def leave() -> None:
+                carrying.leave()
                 sender.leave = True
 
             async with aclosing(told_while(running, run.tally, cancelled, leave)) as counts:
@@ -147,7 +168,7 @@ class _Run:
         self._told = told
         self._syntax = transfer_syntax_uid
         self._began_s = asyncio.get_running_loop().time()
-        self.tally = Tally(())
+        self.tally = Tally()
         told.reason = "cancelled"  # until it is known to have ended otherwise
 
     async def permitted(
@@ -163,13 +184,20 @@ class _Run:
         self._told.asked = wanted.keys()
         return wanted
 
-    async def selected(self, wanted: Wanted) -> list[StoredInstance]:
+    async def found(self, wanted: Wanted) -> Batches:
+        """The objects: of this archive, or of all that the called title stands for."""
         organization_id = self._association.grant.organization_id
+        called = self._association.called_ae_title
         retriever = self._retriever
+        if retriever.spanned is not None and called not in retriever.ae_titles:
+            check_spanned(wanted.selection)
+            retrievals = await retriever.spanned.retrieve(organization_id, called, wanted.selection)
+            self.tally = Tally(sum(one.expected for one in retrievals))
+            return spanned_batches(retrievals, self.tally)
         selected = await select_instances(retriever.database, organization_id, wanted.selection)
         instances = await presented(retriever.store, selected)
-        self.tally = Tally(instances)
-        return instances
+        self.tally = Tally(len(instances))
+        return _at_once(instances)
 
     def final(self) -> SubOperations:
         self._told.reason = "cancelled" if self.tally.remaining else ""
@@ -204,11 +232,15 @@ class _Run:
         )
 
 
-async def _send_all(sender: Sender, channel: _GetChannel, waiting: deque[Waiting]) -> None:
+async def _closing(sender: Sender, running: Coroutine[Any, Any, None]) -> None:
     try:
-        await sender.over(channel, waiting)
+        await running
     finally:
         await sender.close()
+
+
+async def _at_once(instances: Sequence[StoredInstance]) -> Batches:
+    yield instances
 
 
 @dataclass(slots=True)

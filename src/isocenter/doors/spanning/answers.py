@@ -9,16 +9,17 @@ from typing import Any
 import orjson
 
 from isocenter.dicom.dictionary import keyword_of
-from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET
+from isocenter.dicom.tags import SPECIFIC_CHARACTER_SET, STUDY_INSTANCE_UID
 from isocenter.doors.http.instants import instant
 from isocenter.features.spanner.asking import Result
 from isocenter.features.spanner.fan_out import Outcome
-from isocenter.features.spanner.merge import Answer
+from isocenter.features.spanner.merge import RETRIEVE_URL, Answer, Identity
 from isocenter.features.spanner.rows import Row, row_json, strings_attribute
 from isocenter.features.spanner.service import Spanned
 
 _CREATOR, _FOUND_IN = 0x00090010, 0x00091001
 _UTF_8 = strings_attribute("CS", ["ISO_IR 192"])
+_RESOURCES = ("studies", "series", "instances")
 _CREATED = strings_attribute("LO", ["ISOCENTER SPANNING"])
 
 Names = Mapping[int, str]
@@ -29,16 +30,24 @@ def names_of(outcomes: Sequence[Outcome]) -> Names:
     return {one.source.id: one.source.name for one in outcomes}
 
 
-def data_set(answer: Answer, names: Names) -> str:
-    """The merged attributes, with the sources' names in a private one (PS3.5 §7.8.1)."""
+def data_set(answer: Answer, names: Names, base: str) -> str:
+    """The merged attributes, with the sources' names in a private one (PS3.5 §7.8.1). It is retrieved below
+    ``base``, whichever source has it; a patient is not."""
     found_in = strings_attribute("LO", [names[source_id] for source_id in answer.found_in])
-    return row_json({SPECIFIC_CHARACTER_SET: _UTF_8, **answer.row, _CREATOR: _CREATED, _FOUND_IN: found_in})
+    row = {SPECIFIC_CHARACTER_SET: _UTF_8, **answer.row, _CREATOR: _CREATED, _FOUND_IN: found_in}
+    if STUDY_INSTANCE_UID in answer.row:
+        row[RETRIEVE_URL] = strings_attribute("UR", [base + _path_of(answer.identity)])
+    return row_json(row)
 
 
-def data_sets(result: Result) -> bytes:
+def _path_of(identity: Identity) -> str:
+    return "".join(f"/{what}/{uid}" for what, uid in zip(_RESOURCES, identity, strict=False))
+
+
+def data_sets(result: Result, base: str) -> bytes:
     """What QIDO-RS answers (PS3.18 §10.6.3.3)."""
     names = names_of(result.outcomes)
-    return ("[" + ",".join([data_set(answer, names) for answer in result.answers]) + "]").encode()
+    return ("[" + ",".join([data_set(answer, names, base) for answer in result.answers]) + "]").encode()
 
 
 def rows_json(rows: Sequence[Row]) -> orjson.Fragment:
@@ -101,27 +110,29 @@ def headers_of(spanned: Spanned, warnings: Sequence[str], service: str) -> dict[
 
     ``service``: the address that warnings name as theirs (RFC 7234 §5.5, PS3.18 §8.3.4).
     """
-    result = spanned.result
-    said = [*warnings, *_warnings(result)]
+    shared = sum(answer.shared_name for answer in spanned.result.answers)
+    if shared:
+        warnings = [*warnings, f"{shared} answers share their UID with another patient's"]
+    headers = source_headers(spanned.result.outcomes, warnings, service)
+    return {**headers, "age": str(int(spanned.age_s))}
+
+
+def source_headers(outcomes: Sequence[Outcome], warnings: Sequence[str], service: str) -> dict[str, str]:
+    """Without the answer's age."""
+    said = [
+        *warnings,
+        *(f"{one.source.name}: {one.ended}, {one.detail}" for one in outcomes if one.is_missing),
+        *(f"{one.source.name} has more than it gave" for one in outcomes if one.more),
+    ]
     headers = {
         "isocenter-sources": ", ".join(
             f"{one.source.id};ended={one.ended};rows={one.rows};ms={_milliseconds(one.took_s)}"
-            for one in result.outcomes
-        ),
-        "age": str(int(spanned.age_s)),
+            for one in outcomes
+        )
     }
     if said:
         headers["warning"] = ", ".join(f'299 {service} "{_plain(text)}"' for text in said)
     return headers
-
-
-def _warnings(result: Result) -> list[str]:
-    found = [f"{one.source.name}: {one.ended}, {one.detail}" for one in result.missing]
-    found += [f"{one.source.name} has more than it gave" for one in result.outcomes if one.more]
-    shared = sum(answer.shared_name for answer in result.answers)
-    if shared:
-        found.append(f"{shared} answers share their UID with another patient's")
-    return found
 
 
 def _plain(text: str) -> str:

@@ -27,7 +27,8 @@ class ConfigurationFields(BaseModel):
     its attempts together; ``retry_attempts``: after the first. ``deduplication_enabled``: rows of one
     entity are one answer. ``enterprise_mode``: a question must name somebody or something.
     ``ae_title``: what workstations call to ask all of it; empty: none. ``cache_seconds``: how old an answer
-    may be that is given to who asks the same."""
+    may be that is given to who asks the same. ``keep_retrieved``: objects that are retrieved through it are
+    archived here."""
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -40,6 +41,7 @@ class ConfigurationFields(BaseModel):
     enterprise_mode: StrictBool = False
     ae_title: Annotated[str, Field(max_length=64)] = ""
     cache_seconds: Annotated[int, Field(ge=0, le=CACHE_S_MAX, strict=True)] = 5
+    keep_retrieved: StrictBool = False
 
 
 class ConfigurationModel(ConfigurationFields):

@@ -8,6 +8,8 @@ from isocenter.features.archive.query import Query, Search
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.question import Question
+from isocenter.features.spanner.retrieval.keeping import Landing
+from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.rows import row_of_lines
 from isocenter.kit.errors import InvalidInput, IsocenterError
 from isocenter.platform.db import Database
@@ -36,6 +38,11 @@ class OwnArchive:
             asked_wrongly = isinstance(error, InvalidInput)
             detail = f"it cannot be asked that ({error.code})" if asked_wrongly else error.detail
             raise SourceFailed(Ended.FAILED, detail, remedy=error.remedy, blamed=not asked_wrongly) from error
+
+    async def fetch(self, order: Order, landing: Landing) -> None:
+        """Whoever retrieves has looked here first: what is asked for has been deleted meanwhile."""
+        del order, landing
+        raise SourceFailed(Ended.FAILED, "it no longer has some of the objects", blamed=False)
 
     async def reach(self) -> Reached:
         begun_s = time.monotonic()

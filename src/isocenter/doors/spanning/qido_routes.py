@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from isocenter.dicom.levels import Level
 from isocenter.dicom.tags import SERIES_INSTANCE_UID, STUDY_INSTANCE_UID
+from isocenter.doors.dicomweb.addresses import Addresses
 from isocenter.doors.dicomweb.media_types import DICOM_JSON, JSON
 from isocenter.doors.dicomweb.witness import searched_keys
 from isocenter.doors.http.gate import Gate
@@ -62,6 +63,8 @@ def qido_router(
     gate: Gate,
     limits: HttpLimits,
     recorder: Recorder | None = None,
+    *,
+    public_url: str = "",
 ) -> APIRouter:
     router = APIRouter(prefix="/api/v1/spanner", tags=["spanner"])
     witness = Witness(recorder or NoRecorder(), "spanner-query")
@@ -112,7 +115,11 @@ def qido_router(
                 fresh="no-cache" in request.headers.get("cache-control", "").lower(),
             )
             _tell(told, spanned)
-            return _answer(request, spanned, question, in_envelope=in_envelope)
+            headers = _headers(request, spanned, question)
+            if in_envelope:
+                return Response(orjson.dumps(envelope(spanned)), headers=headers, media_type=JSON)
+            base = Addresses(public_url, base_of(config_id)).base(request)
+            return Response(data_sets(spanned.result, base), headers=headers, media_type=DICOM_JSON)
 
     _add_archive_routes(router, ask, searches)
 
@@ -186,11 +193,13 @@ def _add_archive_routes(router: APIRouter, ask: Ask, searches: Any) -> None:
         return await ask(request, Level.INSTANCE, config_id, study=study, series=series)
 
 
-def _answer(request: Request, spanned: Spanned, question: Asked, *, in_envelope: bool) -> Response:
-    headers = headers_of(spanned, question.warnings, str(request.base_url).rstrip("/"))
-    if in_envelope:
-        return Response(orjson.dumps(envelope(spanned)), headers=headers, media_type=JSON)
-    return Response(data_sets(spanned.result), headers=headers, media_type=DICOM_JSON)
+def base_of(config_id: int) -> str:
+    """Where a configuration's own DICOMweb services are."""
+    return f"/api/v1/spanner/{config_id}/dicom-web"
+
+
+def _headers(request: Request, spanned: Spanned, question: Asked) -> dict[str, str]:
+    return headers_of(spanned, question.warnings, str(request.base_url).rstrip("/"))
 
 
 def _accepted(found: Running) -> Response:

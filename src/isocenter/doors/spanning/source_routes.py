@@ -42,7 +42,7 @@ class QuirksModel(BaseModel):
     ``needs``: by level, keywords of which a question must hold one with a value. ``unreturned``: keywords
     that it matches on without returning them. ``escapes``: whether a DICOMweb server understands what is
     escaped in an address (%5E). ``relational``: by C-FIND it answers for series and instances without being
-    told the study.
+    told the study. ``moves``: objects are had from it by C-MOVE to us even where it knows C-GET.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +56,7 @@ class QuirksModel(BaseModel):
     unreturned: Annotated[list[Keyword], Field(max_length=20)] = []
     escapes: StrictBool = True
     relational: StrictBool = False
+    moves: StrictBool = False
 
 
 class SourceFields(BaseModel):
@@ -246,6 +247,7 @@ def source_model(one: Source) -> SourceModel:
             unreturned=sorted(quirks.unreturned),
             escapes=quirks.escapes,
             relational=quirks.relational,
+            moves=quirks.moves,
         ),
         version=one.version,
         created_at=instant(one.created_at_us),

@@ -9,21 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import orjson
 
+from isocenter.dicom.json_model import text_fragment
+from isocenter.dicom.tags import ISSUER_OF_PATIENT_ID
 from isocenter.dicom.validation import Problem
 from isocenter.features.archive.indexed_values import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an object came from. ``peer`` is an AE title, a user or a path; never patient data."""
+    """Where an object came from. ``peer`` is an AE title, a user or a path; never patient data. ``issuer``:
+    who gives out the Patient IDs there, where an object does not say it."""
 
     door: str
     peer: str = ""
+    issuer: str = ""
 
     def __post_init__(self) -> None:
         """A path may hold bytes that are no text, which no database takes."""
@@ -76,6 +80,17 @@ class Levels:
     study: LevelData
     series: LevelData
     digest: str
+
+
+def issued_by(levels: Levels, issuer: str) -> Levels:
+    """As the index is to know them where the object does not say who gave out its Patient ID."""
+    patient = levels.patient
+    if not issuer or patient.columns["issuer"] or not patient.columns["patient_id"]:
+        return levels
+    line = text_fragment(ISSUER_OF_PATIENT_ID, "LO", [issuer])
+    fragments = dict(sorted({**patient.fragments, ISSUER_OF_PATIENT_ID: line}.items()))
+    told = LevelData({**patient.columns, "issuer": issuer}, fragments, patient.values)
+    return replace(levels, patient=told, digest=digest_of([levels.digest.encode(), issuer.encode()]))
 
 
 @dataclass(slots=True)

@@ -21,7 +21,15 @@ from isocenter.dicom.scan_limits import DEFLATE_BOMB, TOO_LARGE_HEADER, ScanLimi
 from isocenter.dicom.scanner import Scan, ScanError, scan
 from isocenter.dicom.uids import uid_problem
 from isocenter.features.archive.committer import GroupCommitter
-from isocenter.features.archive.entry import Declared, Entry, Outcome, Received, Source, StoredObject
+from isocenter.features.archive.entry import (
+    Declared,
+    Entry,
+    Outcome,
+    Received,
+    Source,
+    StoredObject,
+    issued_by,
+)
 from isocenter.features.archive.judging import judge, unreadable
 from isocenter.features.archive.measures import IngestMeasures
 from isocenter.features.archive.policies import Policies, PolicyBook
@@ -307,7 +315,8 @@ class Reception:
             assert examined.error is not None
             return unreadable(stored, self._source, examined.error, self._declared)
         header = self._ingest.reader.read(found)
-        entry = Entry(stored, self._source, header.levels, header.instance)
+        levels = issued_by(header.levels, self._source.issuer)
+        entry = Entry(stored, self._source, levels, header.instance)
         if found.pixel_data is not None and not found.deflated:
             entry.pixel_offset = found.pixel_data.offset + len(examined.prefix)
             entry.pixel_length = found.pixel_data.length

@@ -14,8 +14,6 @@ from isocenter.features.archive.reading import VALUE_BYTES_MAX
 
 NOT_ANNOUNCED = "not-the-announced-object"
 
-_ISSUER_OF_PATIENT_ID = 0x00100021
-
 
 def judge(entry: Entry, found: Scan, policies: Policies, declared: Declared | None) -> Received:
     """The entry itself, or a suspect with every problem found."""
@@ -82,7 +80,7 @@ def _identity_problems(entry: Entry, found: Scan) -> list[Problem]:
     patient = entry.levels.patient.columns
     pairs = (
         (tags.PATIENT_ID, "Patient ID", patient["patient_id"]),
-        (_ISSUER_OF_PATIENT_ID, "Issuer of Patient ID", patient["issuer"]),
+        (tags.ISSUER_OF_PATIENT_ID, "Issuer of Patient ID", patient["issuer"]),
     )
     problems = []
     for tag, name, value in pairs:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from isocenter.features.spanner.entries import Source
 from isocenter.features.spanner.question import Question
+from isocenter.features.spanner.retrieval.keeping import Landing
+from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.rows import Row
 
 Rows = AsyncGenerator[Sequence[Row], None]
@@ -29,6 +31,11 @@ class Adapter(Protocol):
 
         They may be more than were asked for: whoever asks checks them. Raises SourceFailed.
         """
+        ...
+
+    async def fetch(self, order: Order, landing: Landing) -> None:
+        """Has it give what is ordered; cancelling ends that at the source. What it gave is what has come to
+        the landing: it may be less, whether it says so or not. Raises SourceFailed."""
         ...
 
     async def reach(self) -> Reached:

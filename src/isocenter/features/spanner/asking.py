@@ -208,13 +208,19 @@ class Asking:
             self._settled = found
         return self._settled
 
-    def _merged(self) -> Result:
-        question = self.question
-        joined = self.configuration.deduplication_enabled
+    def joined(self) -> list[Answer]:
+        """All answers, rows of one entity as one whatever the configuration says."""
+        return self._answers(joined=True)
+
+    def _answers(self, *, joined: bool) -> list[Answer]:
         standings = [
             Standing(source.id, rank, source.issuer) for rank, source in enumerate(self.plan.trusted)
         ]
-        answers = self.gathered.answers(standings, joined=joined)
+        return self.gathered.answers(standings, joined=joined)
+
+    def _merged(self) -> Result:
+        question = self.question
+        answers = self._answers(joined=self.configuration.deduplication_enabled)
         wanted = answers[question.offset : question.rows_max]
         outcomes = self._outcomes or [one for one in self.events if isinstance(one, Outcome)]
         return Result(wanted, outcomes, len(answers) > question.rows_max, self.at_us, self._took_s)

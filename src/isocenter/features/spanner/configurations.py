@@ -202,6 +202,7 @@ def _values(one: Configuration) -> dict[str, Any]:
         "enterprise_mode": int(one.enterprise_mode),
         "ae_title": one.ae_title or None,
         "cache_seconds": one.cache_seconds,
+        "keep_retrieved": int(one.keep_retrieved),
     }
 
 
@@ -218,6 +219,7 @@ def _configuration(row: Row) -> Configuration:
         enterprise_mode=bool(row["enterprise_mode"]),
         ae_title=row["ae_title"] or "",
         cache_seconds=row["cache_seconds"],
+        keep_retrieved=bool(row["keep_retrieved"]),
         version=row["version"],
         created_at_us=row["created_at_us"],
     )

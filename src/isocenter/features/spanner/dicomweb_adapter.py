@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import ssl
 import time
@@ -22,6 +23,9 @@ from isocenter.features.spanner.entries import Authentication, Source
 from isocenter.features.spanner.failures import Ended, SourceFailed, of_status
 from isocenter.features.spanner.keys import understood
 from isocenter.features.spanner.question import UNIQUE_KEYS, Question
+from isocenter.features.spanner.retrieval.keeping import Landing
+from isocenter.features.spanner.retrieval.orders import Order
+from isocenter.features.spanner.retrieval.parts import take_objects
 from isocenter.features.spanner.rows import first_value, row_of_json, strings_attribute
 
 ANSWER_BYTES_MAX = 64 << 20
@@ -33,6 +37,10 @@ _RESOURCES = {
     Level.SERIES: "series",
     Level.INSTANCE: "instances",
 }
+_AS_STORED = (
+    'multipart/related; type="application/dicom"; transfer-syntax=*',
+    'multipart/related; type="application/dicom"',  # of servers that do not know the asterisk
+)
 _ESCAPED = re.compile(r"[^A-Za-z0-9._~*?,:=\\-]")
 _ALWAYS_RETURNED = frozenset({0x00080005, 0x00081190})
 
@@ -86,6 +94,30 @@ class DicomwebAdapter:
         if not self._quirks.escapes and vr_of(tag) in WILDCARD_VRS:
             return _ESCAPED.sub("?", text)
         return text
+
+    async def fetch(self, order: Order, landing: Landing) -> None:
+        """By WADO-RS (PS3.18 §10.4), as it has the objects; instances one after the other."""
+        base = f"/studies/{order.study_uid}"
+        paths = [f"{base}/series/{series_uid}" for series_uid in order.series_uids] or [base]
+        if order.instance_uids:
+            [series] = paths
+            paths = [f"{series}/instances/{uid}" for uid in order.instance_uids]
+        for path in paths:
+            try:
+                await self._retrieve(path, landing)
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+                raise _unreached(error) from error
+
+    async def _retrieve(self, path: str, landing: Landing) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for accept in _AS_STORED:
+                request = self._client.stream("GET", self._base + path, headers={"Accept": accept})
+                answer = await stack.enter_async_context(request)
+                if answer.status_code not in {400, 406}:
+                    break
+            if answer.status_code not in {200, 206}:
+                raise of_status(answer.status_code)
+            await take_objects(answer.headers.get("content-type", ""), answer.aiter_bytes(), landing)
 
     async def reach(self) -> Reached:
         """A search for one study: a server has nothing smaller that all of them answer."""

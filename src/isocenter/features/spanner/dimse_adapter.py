@@ -1,4 +1,4 @@
-"""A PACS that is asked by C-FIND (PS3.4 C.4.1)."""
+"""A PACS that is asked by C-FIND (PS3.4 C.4.1), and gives by C-GET or C-MOVE (C.4.3, C.4.2)."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from isocenter.dicom.charsets import UNICODE, decoder_for
 from isocenter.dicom.json_rows import attributes_of
 from isocenter.dicom.levels import Level
 from isocenter.dicom.scan_limits import ScanError
-from isocenter.dicom.tags import SERIES_INSTANCE_UID, SPECIFIC_CHARACTER_SET, STUDY_INSTANCE_UID
-from isocenter.dimse.net.client import Proposal
-from isocenter.dimse.scu import finding
+from isocenter.dicom.tags import (
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    SPECIFIC_CHARACTER_SET,
+    STUDY_INSTANCE_UID,
+)
+from isocenter.dimse.net.client import CONTEXTS_MAX, Proposal
+from isocenter.dimse.net.errors import ContextNotAccepted
+from isocenter.dimse.protocol import statuses
+from isocenter.dimse.scu import finding, retrieving
 from isocenter.dimse.scu.echo import echo
 from isocenter.dimse.scu.peers import Peer, Remotes
 from isocenter.features.spanner.adapters import Reached, Rows
 from isocenter.features.spanner.entries import Quirks
-from isocenter.features.spanner.failures import of_dimse
+from isocenter.features.spanner.failures import Ended, SourceFailed, of_dimse
 from isocenter.features.spanner.keys import understood
 from isocenter.features.spanner.question import Question
+from isocenter.features.spanner.retrieval.keeping import Landing
+from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.rows import Row, first_value, is_empty, strings_attribute
 from isocenter.kit.errors import IsocenterError
 
@@ -106,6 +115,42 @@ class DimseAdapter:
         held = self._decoder is None or text.isascii() or self._decoder.holds(text)
         return text if held else ""
 
+    async def fetch(self, order: Order, landing: Landing) -> None:
+        """By C-GET, or, where it does not know that, by C-MOVE to the AE title by which it knows us."""
+        wanted = _wanted(order, patient_root=self._quirks.patient_root)
+        try:
+            if not self._quirks.moves:
+                try:
+                    await self._get(wanted, order, landing)
+                    return
+                except ContextNotAccepted:
+                    pass
+            await self._move(wanted, landing)
+        except (IsocenterError, ScanError) as error:
+            raise of_dimse(error) from error
+
+    async def _get(self, wanted: retrieving.Wanted, order: Order, landing: Landing) -> None:
+        classes = order.sop_classes
+        if not all(classes) or len(classes) >= CONTEXTS_MAX:
+            classes = retrieving.COMMON_SOP_CLASSES
+        given = retrieving.get(self._remotes, self._peer, wanted, landing.receive, sop_classes=classes)
+        async with aclosing(given) as told:
+            async for progress in told:
+                landing.heard += 1
+                _check(progress)
+
+    async def _move(self, wanted: retrieving.Wanted, landing: Landing) -> None:
+        """What it sends comes in by our own door, as whoever else sends us objects."""
+        destination = self._peer.calling_ae_title
+        remedy = (
+            f"It has to know {destination} as this server, and to be let in here:"
+            f" isocenter ae add {self._peer.called_ae_title}"
+        )
+        async with aclosing(retrieving.move(self._remotes, self._peer, wanted, destination)) as told:
+            async for progress in told:
+                await landing.look()
+                _check(progress, remedy)
+
     async def reach(self) -> Reached:
         """Its echo, and which models of C-FIND it agrees to."""
         begun_s = time.monotonic()
@@ -126,6 +171,30 @@ class DimseAdapter:
 
     async def close(self) -> None:
         """Associations are everybody's; those that lie idle end by themselves."""
+
+
+def _wanted(order: Order, *, patient_root: bool) -> retrieving.Wanted:
+    keys = {STUDY_INSTANCE_UID: order.study_uid}
+    level = finding.Level.STUDY
+    if order.series_uids:
+        level, keys[SERIES_INSTANCE_UID] = finding.Level.SERIES, "\\".join(order.series_uids)
+    if order.instance_uids:
+        level, keys[SOP_INSTANCE_UID] = finding.Level.IMAGE, "\\".join(order.instance_uids)
+    return retrieving.Wanted(level, keys, patient_root=patient_root)
+
+
+def _check(progress: retrieving.Progress, remedy: str = "") -> None:
+    """Raises SourceFailed where it has ended without giving all. The peer's own comment is not passed on: it
+    may quote anything."""
+    if not progress.over or progress.complete:
+        return
+    said = statuses.describe(progress.status)
+    raise SourceFailed(
+        Ended.FAILED,
+        f"{said}; {progress.completed + progress.warning} objects sent, {progress.failed} not",
+        remedy=remedy,
+        blamed=False,
+    )
 
 
 _MODELS = {

@@ -45,7 +45,8 @@ class Quirks:
     a question at that level must hold one with a value, or the source is not asked. ``unreturned``: keywords
     that it matches on without returning them. ``escapes``: whether it understands what is escaped in an
     address (%5E); where not, a wild card stands for it. ``relational``: by C-FIND it answers for series and
-    instances without being told the study (PS3.4 C.4.1.2.2).
+    instances without being told the study (PS3.4 C.4.1.2.2). ``moves``: objects are had from it by C-MOVE to
+    us even where it knows C-GET.
     """
 
     wildcards: bool = True
@@ -58,6 +59,7 @@ class Quirks:
     unreturned: frozenset[str] = frozenset()
     escapes: bool = True
     relational: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Source:
 class Configuration:
     """MISSION B3. ``max_concurrent_sources``: asked at the same time, 0: all; ``timeout_seconds``: for a
     source, all its attempts together; ``retry_attempts``: after the first. ``deduplication_enabled``: rows
-    of one entity are one answer. ``enterprise_mode``: a question must name somebody or something."""
+    of one entity are one answer. ``enterprise_mode``: a question must name somebody or something.
+    ``keep_retrieved``: objects that are retrieved through it are archived here."""
 
     id: int
     name: str
@@ -115,6 +118,7 @@ class Configuration:
     enterprise_mode: bool = False
     ae_title: str = ""
     cache_seconds: int = 5
+    keep_retrieved: bool = False
     version: int = 1
     created_at_us: int = 0
 

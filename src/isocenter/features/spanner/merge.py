@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from isocenter.dicom.levels import Level
 from isocenter.dicom.matching import normalise
-from isocenter.dicom.tags import PATIENT_ID
+from isocenter.dicom.tags import ISSUER_OF_PATIENT_ID, PATIENT_ID
 from isocenter.features.spanner.persons import Person, person_of, same_in_one_study, same_patient
-from isocenter.features.spanner.question import ISSUER_OF_PATIENT_ID, UNIQUE_KEYS
+from isocenter.features.spanner.question import UNIQUE_KEYS
 from isocenter.features.spanner.rows import (
     Row,
     first_value,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from isocenter.dicom.person_name import search_key
-from isocenter.dicom.tags import PATIENT_ID
-from isocenter.features.spanner.question import ISSUER_OF_PATIENT_ID
+from isocenter.dicom.tags import ISSUER_OF_PATIENT_ID, PATIENT_ID
 from isocenter.features.spanner.rows import Row, first_value
 
 _PATIENT_NAME = 0x00100010

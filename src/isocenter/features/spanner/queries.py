@@ -50,7 +50,7 @@ ORDER BY spanner_config.name
 
 _CONFIGS = """
 SELECT id, name, description, max_concurrent_sources, timeout_ms, retry_attempts, failure_strategy,
-    deduplication_enabled, enterprise_mode, ae_title, cache_seconds, version, created_at_us
+    deduplication_enabled, enterprise_mode, ae_title, cache_seconds, keep_retrieved, version, created_at_us
 FROM spanner_config WHERE organization_id = :organization_id
 """
 
@@ -69,10 +69,10 @@ FIND_CONFIG_NAMED = Sql(
 ADD_CONFIG = Sql("""
 INSERT INTO spanner_config (organization_id, name, description, max_concurrent_sources, timeout_ms,
     retry_attempts, failure_strategy, deduplication_enabled, enterprise_mode, ae_title, cache_seconds,
-    version, created_at_us)
+    keep_retrieved, version, created_at_us)
 VALUES (:organization_id, :name, :description, :max_concurrent_sources, :timeout_ms,
     :retry_attempts, :failure_strategy, :deduplication_enabled, :enterprise_mode, :ae_title, :cache_seconds,
-    1, :created_at_us)
+    :keep_retrieved, 1, :created_at_us)
 ON CONFLICT (ae_title) DO NOTHING
 RETURNING id
 """)
@@ -82,7 +82,7 @@ UPDATE spanner_config SET name = :name, description = :description,
     max_concurrent_sources = :max_concurrent_sources, timeout_ms = :timeout_ms,
     retry_attempts = :retry_attempts, failure_strategy = :failure_strategy,
     deduplication_enabled = :deduplication_enabled, enterprise_mode = :enterprise_mode, ae_title = :ae_title,
-    cache_seconds = :cache_seconds, version = version + 1
+    cache_seconds = :cache_seconds, keep_retrieved = :keep_retrieved, version = version + 1
 WHERE organization_id = :organization_id AND id = :id
 """)
 

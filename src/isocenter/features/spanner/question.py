@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from isocenter.dicom.levels import Level
-from isocenter.dicom.tags import PATIENT_ID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
-
-ISSUER_OF_PATIENT_ID = 0x00100021
-
+from isocenter.dicom.tags import (
+    ISSUER_OF_PATIENT_ID,
+    PATIENT_ID,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+)
 
 UNIQUE_KEYS: Mapping[Level, tuple[int, ...]] = {
     Level.PATIENT: (ISSUER_OF_PATIENT_ID, PATIENT_ID),

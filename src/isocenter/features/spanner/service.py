@@ -78,7 +78,7 @@ class Spanner:
     ) -> None:
         self._query_log = query_log
         self._configurations = configurations
-        self._adapters = Adapters(adapt)
+        self.adapters = Adapters(adapt)
         self._clock = clock
         self._turnstiles: dict[SourceKey, _Kept] = {}
         self._flights = Flights(clock)
@@ -99,7 +99,7 @@ class Spanner:
         Raises NotFound, InvalidInput, and SpanningFailed as the configuration has it.
         """
         begun_s = self._clock.monotonic_s()
-        set_up = await self._set_up(organization_id, config_id)
+        set_up = await self.set_up(organization_id, config_id)
         key = _key(organization_id, set_up, question)
         if not fresh:
             kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
@@ -123,7 +123,7 @@ class Spanner:
     ) -> Asking:
         """For who watches or comes back later: hold an interest in it. Raises NotFound, InvalidInput."""
         begun_s = self._clock.monotonic_s()
-        set_up = await self._set_up(organization_id, config_id)
+        set_up = await self.set_up(organization_id, config_id)
         asking = self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
 
         def over() -> None:
@@ -131,6 +131,13 @@ class Spanner:
             self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()), asking.outcome)
 
         asking.when_over(over)
+        return asking
+
+    async def gather(self, organization_id: int, set_up: SetUp, question: Question) -> Asking:
+        """Asked for a retrieval, and settled. Raises as `ask` does."""
+        asking = self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
+        with asking.interest():
+            await asking.settled()
         return asking
 
     def _query_ended(self, outcome: QueryOutcome, begun_s: float) -> None:
@@ -181,7 +188,7 @@ class Spanner:
             run = FanOut(
                 organization_id,
                 question,
-                self._adapters.of,
+                self.adapters.of,
                 turnstiles,
                 take=asking.take,
                 ending=ended,
@@ -196,7 +203,7 @@ class Spanner:
         turnstile = self.turnstile(organization_id, source)
         reached, problem, remedy = None, "", ""
         try:
-            reached = await self._adapters.of(organization_id, source).reach()
+            reached = await self.adapters.of(organization_id, source).reach()
         except SourceFailed as failure:
             problem, remedy = failure.detail, failure.remedy
         else:
@@ -236,13 +243,14 @@ class Spanner:
     def forget_source(self, organization_id: int, source_id: int) -> None:
         """It was removed."""
         self._turnstiles.pop((organization_id, source_id), None)
-        self._adapters.drop(organization_id, source_id)
+        self.adapters.drop(organization_id, source_id)
 
     def forget(self, organization_id: int) -> None:
         """Somebody changed its sources or configurations."""
         self._set_ups = {key: kept for key, kept in self._set_ups.items() if key[0] != organization_id}
 
-    async def _set_up(self, organization_id: int, config_id: int) -> SetUp:
+    async def set_up(self, organization_id: int, config_id: int) -> SetUp:
+        """Raises NotFound."""
         key, now_s = (organization_id, config_id), self._clock.monotonic_s()
         known = self._set_ups.get(key)
         if known is not None and now_s - known[0] < _SET_UP_KEPT_S:
@@ -256,7 +264,7 @@ class Spanner:
     async def close(self) -> None:
         """Questions under way are cancelled at their sources."""
         self._flights.cancel()
-        await self._adapters.close()
+        await self.adapters.close()
 
 
 def _key(organization_id: int, set_up: SetUp, question: Question) -> Hashable:

@@ -58,6 +58,7 @@ spanner_config = sa.Table(
     sa.Column("enterprise_mode", Flag, nullable=False),
     sa.Column("ae_title", Text),  # that workstations call to ask all of it; NULL: none
     sa.Column("cache_seconds", BigInt, nullable=False),
+    sa.Column("keep_retrieved", Flag, nullable=False),
     sa.Column("version", BigInt, nullable=False),
     instant("created_at_us"),
     sa.UniqueConstraint("organization_id", "name"),

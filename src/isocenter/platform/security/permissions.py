@@ -26,6 +26,7 @@ class Permission(StrEnum):
     AE_TITLES_READ = "ae-titles:read"
     AE_TITLES_MANAGE = "ae-titles:manage"
     SPANNER_SEARCH = "spanner:search"
+    SPANNER_RETRIEVE = "spanner:retrieve"
     SOURCES_READ = "sources:read"
     SOURCES_MANAGE = "sources:manage"
     COMMITMENTS_READ = "commitments:read"
@@ -50,7 +51,14 @@ class Role(StrEnum):
     SERVICE = "service"  # a program rather than a person
 
 
-_READS = frozenset({Permission.STUDIES_SEARCH, Permission.STUDIES_RETRIEVE, Permission.SPANNER_SEARCH})
+_READS = frozenset(
+    {
+        Permission.STUDIES_SEARCH,
+        Permission.STUDIES_RETRIEVE,
+        Permission.SPANNER_SEARCH,
+        Permission.SPANNER_RETRIEVE,
+    }
+)
 _STORES = frozenset({Permission.STUDIES_STORE})
 _PERFORMS = frozenset({Permission.WORKLIST_READ, Permission.WORKLIST_PERFORM})
 _SETTLES = frozenset({Permission.QUARANTINE_READ, Permission.QUARANTINE_SETTLE})

@@ -64,6 +64,7 @@ def _configurations() -> None:
         _flag("enterprise_mode"),
         sa.Column("ae_title", Text, nullable=True),
         _number("cache_seconds"),
+        _flag("keep_retrieved"),
         _number("version"),
         _number("created_at_us"),
         _unique("spanner_config", "organization_id", "name"),
