@@ -13,7 +13,7 @@ import pydicom
 import pytest
 
 from services.archive import Image
-from services.dcmtk import Dcmtk
+from services.dcmtk import Dcmtk, StoreScp
 from services.isocenter import Isocenter
 from services.orthanc import Orthanc
 from services.processes import free_ports
@@ -336,6 +336,45 @@ def test_a_study_of_two_patients_is_not_given(spanning: Spanning) -> None:
     problem = spanning.call("GET", f"{base}/studies/{ours.study}", expect=409)
     assert problem["code"] == "study-of-two-patients"
     spanning.call("GET", f"{base}/studies/{ours.study}/metadata", expect=409)
+
+
+@pytest.mark.parametrize("way", ["move", "get"])
+def test_a_workstation_gets_what_any_archive_has(
+    spanning: Spanning, dcmtk: Dcmtk, tmp_path: Path, way: str
+) -> None:
+    spanning.configure(ae_title=f"ALL{way.upper()}")
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    images = new_series(6, name="TO^AWORKSTATION")
+    spanning.server.store(images[:2])
+    put(spanning.orthanc, images)
+    called = ("-aec", f"ALL{way.upper()}", "127.0.0.1", spanning.server.dicom_port)
+    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={images[0].study}")
+    folder = tmp_path / "came"
+    folder.mkdir()
+    if way == "get":
+        done = dcmtk.run("getscu", "-d", "-S", "-od", folder, *called, *keys)
+        files = list(folder.iterdir())
+    else:
+        receiver = StoreScp(dcmtk, folder, tmp_path / "storescp.log", ae_title="WORKSTATION")
+        try:
+            spanning.server.run("ae", "destination", "add", "WORKSTATION", "127.0.0.1", receiver.port)
+            done = dcmtk.run("movescu", "-d", "-S", "-aem", "WORKSTATION", *called, *keys)
+        finally:
+            receiver.stop()
+        files = receiver.files()
+    assert done.returncode == 0, done.stdout
+    assert "Completed Suboperations       : 6" in done.stdout, done.stdout
+    assert uids_of([file.read_bytes() for file in files]) == sorted(image.sop for image in images)
+
+
+def test_across_archives_patients_are_not_retrieved_whole(spanning: Spanning, dcmtk: Dcmtk) -> None:
+    """The same Patient ID may be another patient's there."""
+    spanning.configure(ae_title="ALLPATIENTS")
+    spanning.add_own_archive()
+    called = ("-aec", "ALLPATIENTS", "127.0.0.1", spanning.server.dicom_port)
+    done = dcmtk.run("getscu", "-d", "-P", *called, "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=P1")
+    assert "study by study" in done.stdout
 
 
 def test_a_study_that_nobody_has(spanning: Spanning) -> None:

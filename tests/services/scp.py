@@ -206,7 +206,7 @@ async def scp_door(
                 commitments,
                 pixels.transcoder,
                 verifier,
-                spanned=spanning(held.database),
+                spanned=spanning(held),
                 recorder=trail,
             ),
             settings or DicomSettings(),

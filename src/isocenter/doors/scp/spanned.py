@@ -59,9 +59,9 @@ def check_spanned(selection: Selection) -> None:
 
 async def spanned_batches(retrievals: Sequence[Retrieval[StoredInstance]], tally: Tally) -> Batches:
     """Objects as they come; the tally hears what could not be had."""
-    with contextlib.ExitStack() as interests:
+    with contextlib.ExitStack() as attended:
         for one in retrievals:
-            interests.enter_context(one.interest())
+            attended.enter_context(one.attending())
         for one in retrievals:
             async with contextlib.aclosing(one.batches()) as batches:
                 async for batch in batches:

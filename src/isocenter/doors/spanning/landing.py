@@ -24,6 +24,7 @@ from isocenter.features.archive.policies import BatchPolicy, Policies
 from isocenter.features.archive.presented import find_instances
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.spanner.entries import Source
+from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.persons import Person, person_of
 from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.retrieval.keeping import Arrivals
@@ -80,8 +81,11 @@ class ArchiveKeeper:
         arrivals: Arrivals[StoredInstance],
         *,
         keep: bool,
+        reads_archive: bool,
     ) -> Landing:
-        return Landing(self, organization_id, source, wanted, arrivals, keep=keep)
+        return Landing(
+            self, organization_id, source, wanted, arrivals, keep=keep, reads_archive=reads_archive
+        )
 
 
 class Landing:
@@ -96,6 +100,7 @@ class Landing:
         arrivals: Arrivals[StoredInstance],
         *,
         keep: bool,
+        reads_archive: bool,
     ) -> None:
         self.heard = 0
         self._keeper = keeper
@@ -104,6 +109,7 @@ class Landing:
         self._wanted = wanted
         self._arrivals = arrivals
         self._keep = keep
+        self._reads_archive = reads_archive
         # Where nobody says who gives out its Patient IDs, nobody else's are meant by them.
         self._source = entry.Source(DOOR, source.name, source.issuer or source.name)
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -123,6 +129,12 @@ class Landing:
 
     async def look(self) -> None:
         self.heard += 1
+        if not self._reads_archive:
+            raise SourceFailed(
+                Ended.FAILED,
+                "it sends objects to us as to anybody, and the archive has that study of another patient",
+                blamed=False,
+            )
         self._moved = True
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_s >= _LOOKED_AT_EVERY_S:

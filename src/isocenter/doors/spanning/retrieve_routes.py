@@ -54,10 +54,13 @@ class SpannedInstances:
         self, request: Request, study: str, series: str = "", instance: str = ""
     ) -> list[StoredInstance]:
         wanted = _wanted(study, series, instance)
-        if instance and (one := await self._at_hand(request, wanted)) is not None:
-            return [one]
+        if instance:
+            # A viewer asks frame by frame: not each time are all archives asked who has it.
+            one = await self._retrievals.one_at_hand(*_where(request), wanted)
+            if one is not None:
+                return [one]
         retrieval = await self.begin(request, wanted)
-        with retrieval.interest():
+        with retrieval.attending():
             await retrieval.settled()
         return retrieval.in_order()
 
@@ -73,12 +76,6 @@ class SpannedInstances:
         retrieval = await self._retrievals.begin(*_where(request), wanted)
         request.state.outcomes = retrieval.outcomes
         return retrieval
-
-    async def _at_hand(self, request: Request, wanted: Wanted) -> StoredInstance | None:
-        """A viewer asks frame by frame: not each time are all archives asked who has it."""
-        organization_id, config_id = _where(request)
-        here = await self._retrievals.read_here(organization_id, config_id, wanted)
-        return here[0] if here else self._retrievals.at_hand(organization_id, config_id, wanted)
 
 
 class _Streamed:
@@ -96,13 +93,14 @@ class _Streamed:
         retrieval = await self._finder.begin(request, _wanted(path["study"], path.get("series", "")))
         tell(request, {"part": "objects", "objects": retrieval.expected})
         if request.method == "HEAD":
-            retrieval.cancel()
+            with retrieval.attending():
+                pass
             return headers_alone({"content-type": f'{MULTIPART_RELATED}; type="{DICOM}"'})
         return await self._retrieve.arriving(request, _arriving(retrieval))
 
 
 async def _arriving(retrieval: Retrieval[StoredInstance]) -> AsyncGenerator[StoredInstance, None]:
-    with retrieval.interest():
+    with retrieval.attending():
         async with aclosing(retrieval.batches()) as batches:
             async for batch in batches:
                 for one in batch:

@@ -10,6 +10,8 @@ from isocenter.kit.clock import Clock
 from isocenter.platform.db import Database, Work
 
 _REFRESH_S = 1.0
+_UNKNOWN_REFRESH_S = 0.05
+"""An unknown title may just have been given; strangers who try one after the other cost so little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class CalledTitle:
 
 
 class CalledTitles:
-    """Answered from memory; read again when that is older than a second, by whoever asks first then."""
+    """Answered from memory; who asks when that is older than a second, or for a title that it does not have,
+    has it read again."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -30,7 +33,7 @@ class CalledTitles:
     async def find(self, ae_title: str) -> CalledTitle | None:
         """Raises Unavailable."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._read_at_s > _REFRESH_S:
+        if now_s - self._read_at_s > (_REFRESH_S if ae_title in self._known else _UNKNOWN_REFRESH_S):
             self._known = await self._database.read_across(_called)
             self._read_at_s = now_s
         return self._known.get(ae_title)

@@ -60,7 +60,8 @@ class Landing(Protocol):
         ...
 
     async def look(self) -> None:
-        """Objects may have come by our own door: a source was asked to send them there (C-MOVE)."""
+        """Objects may have come by our own door: a source was asked to send them there (C-MOVE). Raises
+        SourceFailed where they cannot be told from another patient's."""
         ...
 
     async def settle(self) -> None:
@@ -80,9 +81,17 @@ class Keeper(Protocol[H_co]):
         ...
 
     def landing(
-        self, organization_id: int, source: Source, wanted: Wanted, arrivals: Arrivals[H_co], *, keep: bool
+        self,
+        organization_id: int,
+        source: Source,
+        wanted: Wanted,
+        arrivals: Arrivals[H_co],
+        *,
+        keep: bool,
+        reads_archive: bool,
     ) -> Landing:
-        """``keep``: what comes is archived; else it is at hand for a while."""
+        """``keep``: what comes is archived; else it is at hand for a while. ``reads_archive``: what comes by
+        our own door may be read there: the archive's study is the same patient's."""
         ...
 
 

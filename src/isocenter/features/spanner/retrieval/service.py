@@ -17,6 +17,7 @@ from isocenter.features.spanner.entries import Mapped, SourceType
 from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.measures import SourceKey
 from isocenter.features.spanner.persons import person_of, same_in_one_study
+from isocenter.features.spanner.retrieval.at_hand import AtHand, StudyKey
 from isocenter.features.spanner.retrieval.keeping import H, Keeper, Landing
 from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.retrieval.under_way import Retrieval
@@ -33,18 +34,16 @@ HELD_S = 900.0
 """How long objects that are not kept are at hand after they came. The sweep takes them a day later at the
 latest (``sweep_grace_s``)."""
 
-_HELD_MAX = 200_000
-_STUDIES_MAX = 10_000
+_CHECKED_MAX = 10_000
+_RECENT_MAX = 256
 
 
-@dataclass(slots=True)
-class _Study:
-    """What was found out of a study of a configuration: that it is one patient's, and what is at hand of it
-    that the archive does not keep. ``patient_agrees``: the archive's copy, if there is one, is that patient's
-    too."""
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A study is one patient's in all sources. ``agrees``: and in the archive's copy, if there is one."""
 
     since_s: float
-    patient_agrees: bool
+    agrees: bool
 
 
 class Retrievals(Generic[H]):
@@ -64,50 +63,45 @@ class Retrievals(Generic[H]):
         self._clock = clock
         self._silence_s_min = silence_s_min
         self._held_s = held_s
+        self.at_hand: AtHand[H] = AtHand(clock, held_s)
         self._under_way: dict[Hashable, Retrieval[H]] = {}
         self._recent: OrderedDict[Hashable, tuple[float, Retrieval[H]]] = OrderedDict()
-        self._held: OrderedDict[tuple[int, int, str, str, str], tuple[float, H]] = OrderedDict()
-        self._studies: OrderedDict[tuple[int, int, str], _Study] = OrderedDict()
+        self._checked: OrderedDict[StudyKey, _Checked] = OrderedDict()
         self._places: dict[SourceKey, asyncio.Semaphore] = {}
         self.given: Counter[SourceKey] = Counter()
         """Objects by the source that gave them."""
 
     async def begin(self, organization_id: int, config_id: int, wanted: Wanted) -> Retrieval[H]:
-        """Hold an interest in it. Raises NotFound where no source has it, Conflict where sources tell of two
-        patients, SpanningFailed as the configuration has it, InvalidInput, Unavailable."""
+        """Attend it: `Retrieval.attending`. Raises NotFound where no source has it, Conflict where sources
+        tell of two patients, SpanningFailed as the configuration has it, InvalidInput, Unavailable."""
         set_up = await self._spanner.set_up(organization_id, config_id)
         key = (organization_id, config_id, set_up.configuration.version, wanted)
-        known = self._under_way.get(key) or self._recently(key, set_up.configuration.cache_seconds)
-        if known is not None:
-            return known
-        retrieval = await self._located(organization_id, set_up, wanted)
-        known = self._under_way.get(key)  # somebody else may have asked meanwhile
-        if known is not None:
-            return known
-        self._under_way[key] = retrieval
-        retrieval.start(
-            partial(self._fetch, organization_id, set_up, retrieval), partial(self._over, key, retrieval)
-        )
-        return retrieval
+        known = self._joined(key) or self._recently(key, set_up.configuration.cache_seconds)
+        if known is None:
+            located = await self._located(organization_id, set_up, wanted)
+            known = self._joined(key)  # somebody else may have asked meanwhile
+        if known is None:
+            known = self._under_way[key] = located
+            known.start(partial(self._fetch, organization_id, set_up, known), partial(self._over, key, known))
+        known.attend()
+        return known
 
     async def holdings(self, organization_id: int, config_id: int, wanted: Wanted) -> Sequence[Holding]:
         """Who has what of it; nothing is retrieved. Raises as `begin` does."""
         set_up = await self._spanner.set_up(organization_id, config_id)
         return (await self._located(organization_id, set_up, wanted)).holdings
 
-    def at_hand(self, organization_id: int, config_id: int, wanted: Wanted) -> H | None:
-        """One instance that came of late and is not kept."""
-        [series_uid], [uid] = wanted.series_uids, wanted.instance_uids
-        found = self._held.get((organization_id, config_id, wanted.study_uid, series_uid, uid))
-        if found is None or self._is_stale(found[0]):
-            return None
-        return found[1]
+    async def one_at_hand(self, organization_id: int, config_id: int, wanted: Wanted) -> H | None:
+        """One instance, if nobody has to be asked for it: it came of late, or the archive has it and means
+        the same by its study as the sources. Raises NotFound, Unavailable."""
+        here = await self._read_here(organization_id, config_id, wanted)
+        found = here or self.at_hand.of(StudyKey(organization_id, config_id, wanted.study_uid), wanted)
+        return found[0] if found else None
 
-    async def read_here(self, organization_id: int, config_id: int, wanted: Wanted) -> Sequence[H]:
-        """What the archive has of it, if it was found of late that sources mean the same by that study."""
+    async def _read_here(self, organization_id: int, config_id: int, wanted: Wanted) -> Sequence[H]:
         set_up = await self._spanner.set_up(organization_id, config_id)
-        known = self._studies.get((organization_id, config_id, wanted.study_uid))
-        if known is None or self._is_stale(known.since_s) or not known.patient_agrees:
+        known = self._checked.get(StudyKey(organization_id, config_id, wanted.study_uid))
+        if known is None or self._clock.monotonic_s() - known.since_s >= self._held_s or not known.agrees:
             return []
         return await self._keeper.here(organization_id, wanted) if uses_archive(set_up) else []
 
@@ -129,10 +123,14 @@ class Retrievals(Generic[H]):
             holdings,
             [one.source for one in self._ranked(organization_id, set_up)],
             outcomes,
+            archive_agrees=agrees,
             attempts_max=1 + set_up.configuration.retry_attempts,
         )
+        found = self.at_hand.of(StudyKey(organization_id, set_up.configuration.id, wanted.study_uid), wanted)
+        if agrees and uses_archive(set_up):
+            found = [*await self._keeper.here(organization_id, wanted), *found]
         expected = {one.key for one in holdings}
-        for one in await self._at_hand(organization_id, set_up, wanted, agrees=agrees):
+        for one in found:
             if (one.series_instance_uid, one.sop_instance_uid) in expected:
                 retrieval.came(one)
         return retrieval
@@ -150,35 +148,18 @@ class Retrievals(Generic[H]):
                 code="study-of-two-patients",
                 remedy="Retrieve it from the archive that is right, and have the other corrected.",
             )
-        agrees = False
-        if uses_archive(set_up):
-            here = await self._keeper.patient_here(organization_id, wanted.study_uid)
-            issuers = {mapped.source.id: mapped.source.issuer for mapped in set_up.sources}
-            agrees = here is None or all(
-                same_in_one_study(here, person_of(answer.row, issuers.get(answer.found_in[0], "")))
-                for answer in answers
-            )
-        key = organization_id, set_up.configuration.id, wanted.study_uid
-        self._studies[key] = _Study(self._clock.monotonic_s(), agrees)
-        self._studies.move_to_end(key)
-        while len(self._studies) > _STUDIES_MAX:
-            self._studies.popitem(last=False)
+        here = await self._keeper.patient_here(organization_id, wanted.study_uid)
+        issuers = {mapped.source.id: mapped.source.issuer for mapped in set_up.sources}
+        agrees = here is None or all(
+            same_in_one_study(here, person_of(answer.row, issuers.get(answer.found_in[0], "")))
+            for answer in answers
+        )
+        key = StudyKey(organization_id, set_up.configuration.id, wanted.study_uid)
+        self._checked[key] = _Checked(self._clock.monotonic_s(), agrees)
+        self._checked.move_to_end(key)
+        if len(self._checked) > _CHECKED_MAX:
+            self._checked.popitem(last=False)
         return agrees
-
-    async def _at_hand(
-        self, organization_id: int, set_up: SetUp, wanted: Wanted, *, agrees: bool
-    ) -> Sequence[H]:
-        config_id = set_up.configuration.id
-        found = [
-            one
-            for (org, config, study, series, uid), (since_s, one) in self._held.items()
-            if (org, config, study) == (organization_id, config_id, wanted.study_uid)
-            and wanted.includes(series, uid)
-            and not self._is_stale(since_s)
-        ]
-        if agrees and uses_archive(set_up):
-            found = [*await self._keeper.here(organization_id, wanted), *found]
-        return found
 
     def _ranked(self, organization_id: int, set_up: SetUp) -> list[Mapped]:
         """The best first: those that do not rest, the most trusted, the quickest."""
@@ -200,7 +181,12 @@ class Retrievals(Generic[H]):
         source = mapped.source
         arrivals = _Arrivals(self, organization_id, set_up, source.id, retrieval)
         landing = self._keeper.landing(
-            organization_id, source, retrieval.wanted, arrivals, keep=set_up.configuration.keep_retrieved
+            organization_id,
+            source,
+            retrieval.wanted,
+            arrivals,
+            keep=set_up.configuration.keep_retrieved,
+            reads_archive=retrieval.archive_agrees,
         )
         timeout_s = mapped.timeout_override or set_up.configuration.timeout_seconds
         async with self._place(organization_id, mapped):
@@ -226,28 +212,18 @@ class Retrievals(Generic[H]):
             self._places[key] = asyncio.Semaphore(max(mapped.source.limits.at_once // 2, 1))
         return self._places[key]
 
-    def hold(self, organization_id: int, config_id: int, one: H) -> None:
-        """For who asks for that instance next."""
-        key = (
-            organization_id,
-            config_id,
-            one.study_instance_uid,
-            one.series_instance_uid,
-            one.sop_instance_uid,
-        )
-        self._held[key] = self._clock.monotonic_s(), one
-        self._held.move_to_end(key)
-        while len(self._held) > _HELD_MAX or self._is_stale(next(iter(self._held.values()))[0]):
-            self._held.popitem(last=False)
-
     # ---- who asks the same
+
+    def _joined(self, key: Hashable) -> Retrieval[H] | None:
+        found = self._under_way.get(key)
+        return None if found is None or found.is_cancelled else found
 
     def _over(self, key: Hashable, retrieval: Retrieval[H]) -> None:
         if self._under_way.get(key) is retrieval:
             del self._under_way[key]
         if retrieval.is_complete and not any(one.is_missing for one in retrieval.outcomes):
             self._recent[key] = self._clock.monotonic_s(), retrieval
-            while len(self._recent) > _STUDIES_MAX:
+            if len(self._recent) > _RECENT_MAX:
                 self._recent.popitem(last=False)
 
     def _recently(self, key: Hashable, age_max_s: float) -> Retrieval[H] | None:
@@ -256,9 +232,6 @@ class Retrievals(Generic[H]):
             self._recent.popitem(last=False)
         found = self._recent.get(key)
         return None if found is None else found[1]
-
-    def _is_stale(self, since_s: float) -> bool:
-        return self._clock.monotonic_s() - since_s >= self._held_s
 
     def close(self) -> None:
         for retrieval in list(self._under_way.values()):
@@ -278,7 +251,7 @@ class _Arrivals(Generic[H]):
     ) -> None:
         self._retrievals = retrievals
         self._organization_id = organization_id
-        self._config_id = set_up.configuration.id
+        self._study = StudyKey(organization_id, set_up.configuration.id, retrieval.wanted.study_uid)
         self._source_id = source_id
         self._retrieval = retrieval
         self.expects = retrieval.expects
@@ -287,7 +260,7 @@ class _Arrivals(Generic[H]):
 
     def came(self, one: H) -> None:
         if self._retrieval.came(one):
-            self._retrievals.hold(self._organization_id, self._config_id, one)
+            self._retrievals.at_hand.hold(self._study, one)
             self._retrievals.given[self._organization_id, self._source_id] += 1
 
 

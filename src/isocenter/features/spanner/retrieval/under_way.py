@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Generic
 
 from isocenter.features.spanner.entries import Source
-from isocenter.features.spanner.failures import SourceFailed
+from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.retrieval.keeping import H
 from isocenter.features.spanner.retrieval.orders import Order, orders
@@ -37,7 +37,8 @@ class RetrievalIncomplete(Unavailable):
 
 
 class Retrieval(Generic[H]):
-    """``held``: what is at hand, in the order in which it came. ``outcomes``: how asking who has it ended."""
+    """``held``: what is at hand, in the order in which it came. ``outcomes``: how asking who has it ended.
+    ``archive_agrees``: the archive's copy, if there is one, is the same patient's."""
 
     def __init__(
         self,
@@ -46,11 +47,14 @@ class Retrieval(Generic[H]):
         ranking: Sequence[Source],
         outcomes: Sequence[Outcome],
         *,
+        archive_agrees: bool,
         attempts_max: int,
     ) -> None:
         self.wanted = wanted
+        self.archive_agrees = archive_agrees
         self.outcomes = outcomes
         self.held: list[H] = []
+        self.is_cancelled = False
         self._holdings = list(holdings)
         self._missing: dict[Key, None] = dict.fromkeys(one.key for one in holdings)
         self._sources = {source.id: source for source in ranking}
@@ -62,7 +66,7 @@ class Retrieval(Generic[H]):
         self._refused: dict[str, str] = {}
         self._broken: IsocenterError | None = None
         self._known: set[Key] = set()
-        self._interested = 0
+        self._attending = 0
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -89,7 +93,8 @@ class Retrieval(Generic[H]):
         source_id = order.source_id
         try:
             await fetch(order)
-        except SourceFailed as failure:
+        except Exception as error:
+            failure = error if isinstance(error, SourceFailed) else _unforeseen(source_id)
             self._why[source_id] = failure.detail
             self._attempts[source_id] = self._attempts.get(source_id, 0) + 1
             log.warning("A source failed to give objects", source=source_id, reason=failure.detail)
@@ -164,19 +169,23 @@ class Retrieval(Generic[H]):
     def is_complete(self) -> bool:
         return self.is_over and not self._missing and self._broken is None
 
+    def attend(self) -> None:
+        self._attending += 1
+
     @contextmanager
-    def interest(self) -> Iterator[None]:
-        """When nobody is interested any more, it is cancelled at every source."""
-        self._interested += 1
+    def attending(self) -> Iterator[None]:
+        """For whoever `Retrievals.begin` gave it to; when the last of them has gone, the sources are told to
+        stop."""
         try:
             yield
         finally:
-            self._interested -= 1
-            if not self._interested:
+            self._attending -= 1
+            if not self._attending:
                 self.cancel()
 
     def cancel(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
+            self.is_cancelled = True
             self._task.cancel()
 
     async def batches(self) -> AsyncGenerator[Sequence[H], None]:
@@ -218,3 +227,9 @@ class Retrieval(Generic[H]):
             found.append(self._broken.detail)
         found += [why for uid, why in self._refused.items() if uid in set(self.missing_uids)]
         return list(dict.fromkeys(found)) or ["no source is left that has them"]
+
+
+def _unforeseen(source_id: int) -> SourceFailed:
+    """What others give must not be lost for what we did not foresee of this one."""
+    log.exception("Retrieving from a source failed", source=source_id)
+    return SourceFailed(Ended.FAILED, "what it gave could not be understood: a fault of ours")
