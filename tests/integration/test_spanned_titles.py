@@ -12,35 +12,22 @@ from isocenter.dicom.dataset import read_dataset
 from isocenter.dicom.sop_classes import STUDY_ROOT_FIND
 from isocenter.dimse.net.client import Proposal
 from isocenter.dimse.net.errors import AssociationRejected, ContextNotAccepted, DimseFailure
-from isocenter.doors.spanning.landing import ArchiveKeeper
-from isocenter.doors.spanning.own_archive import OwnArchive
 from isocenter.doors.spanning.workstations import Workstations
-from isocenter.features.spanner.called_titles import CalledTitles
 from isocenter.features.spanner.configurations import Configurations
 from isocenter.features.spanner.entries import Authentication, Configuration, Source, SourceType
-from isocenter.features.spanner.retrieval.service import Retrievals
-from isocenter.features.spanner.service import Spanner
 from isocenter.features.spanner.sources import Sources
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, NotFound
-from isocenter.platform.security.sealed_words import SealedWords
 from services.archive import CT, Image, TestArchive, fresh_url
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door, store_status
+from services.spanning import SEAL, spanning_at
 
 OURS, THEIRS = 1, 7
 CLOCK = ManualClock()
-SEAL = SealedWords(bytes(32))
 
 
 def workstations(archive: TestArchive) -> Workstations:
-    database = archive.database
-    spanner = Spanner(
-        Configurations(database, CLOCK),
-        lambda organization_id, _: OwnArchive(database, organization_id),
-        CLOCK,
-    )
-    keeper = ArchiveKeeper(database, archive.ingest, archive.leaving)
-    return Workstations(CalledTitles(database, CLOCK), spanner, Retrievals(spanner, keeper, CLOCK))
+    return spanning_at(archive, CLOCK).workstations
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

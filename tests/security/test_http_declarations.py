@@ -28,6 +28,11 @@ from isocenter.doors.http.quarantine_routes import quarantine_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.doors.http.statistics_routes import statistics_router
 from isocenter.doors.http.worklist_routes import worklist_router
+from isocenter.doors.spanning.configuration_routes import configuration_router
+from isocenter.doors.spanning.qido_routes import qido_router
+from isocenter.doors.spanning.query_log_routes import query_log_router
+from isocenter.doors.spanning.retrieve_routes import retrieve_routes
+from isocenter.doors.spanning.source_routes import source_router
 from isocenter.doors.web.viewer import viewer_routes
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.features.ae_titles.destinations import Destinations
@@ -36,10 +41,12 @@ from isocenter.features.archive.holdings import Holdings
 from isocenter.features.archive.patients.services import patients_of
 from isocenter.features.availability.notices import Notices
 from isocenter.features.commitment.ledger import Ledger
+from isocenter.features.spanner.entries import Configuration, Source, SourceType
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from isocenter.platform.telemetry.exposition import Exposition
 from services.accounts import KEY
 from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.spanning import spanning_at
 
 _UID = "1.2.3"
 _PLACES = {
@@ -64,6 +71,10 @@ _PLACES = {
     "provider": "default.kc",
     "provider_name": "kc",
     "identity_id": "9",
+    "source_id": "9",
+    "config_id": "9",
+    "query_id": "9",
+    "resource": "studies",
 }
 _PUBLIC_PATHS = {
     "/",
@@ -135,7 +146,8 @@ async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
     gate = Gate(Doorkeeper())
     ae_titles = AeTitles(archive.database, archive.clock)
     accounts = open_accounts(archive.database, archive.clock, KEY, NoRecorder())
-    services = HttpServices(archive.database, archive.store, archive.ingest, gate)
+    services = HttpServices(archive.database, archive.leaving, archive.ingest, gate)
+    spanning = spanning_at(archive)
     yield create_app(
         services,
         routers=(
@@ -150,14 +162,20 @@ async def app(archive: TestArchive, tmp_path: Path) -> AsyncIterator[Starlette]:
             commitment_router(Ledger(archive.database, archive.clock), archive.database, gate),
             audit_router(archive.database, gate, NoRecorder()),
             worklist_router(archive.database, archive.clock, gate),
+            source_router(spanning.sources, spanning.spanner, gate),
+            configuration_router(spanning.configurations, spanning.spanner, gate),
+            query_log_router(spanning.query_log, gate),
+            qido_router(spanning.spanner, spanning.running, gate, services.limits),
             *account_routers(accounts, gate, Holdings(archive.database, archive.clock)),
         ),
         mounts={MOUNT: dicomweb_door(services)},
         pages=[
             *viewer_routes(tmp_path / "viewers", dicom_web=MOUNT, sign_in=True),
             metrics_route(Exposition((), lambda: ()), gate),
+            *retrieve_routes(services, spanning.retrievals),
         ],
     )
+    await spanning.close()
     await services.workers.close()
     await accounts.close()
     await ae_titles.close()
@@ -277,3 +295,24 @@ async def test_another_organisation_sees_an_empty_archive(
     assert (await ask(client, "GET", place, "all")).status_code == 200
     for path, name in (("/api/v1/changes", "changes"), ("/api/v1/quarantine", "entries")):
         assert (await ask(client, "GET", path, "elsewhere")).json()[name] == []
+
+
+async def test_another_organisations_archives_are_nobodys(
+    client: httpx2.AsyncClient, archive: TestArchive
+) -> None:
+    """Neither asked nor retrieved from, whatever its number."""
+    image = Image(patient_id="SECRET-4711")
+    await archive.send_one(image)
+    spanning = spanning_at(archive)
+    source = await spanning.sources.add(ORGANIZATION, Source(0, "own", SourceType.LOCAL))
+    made = await spanning.configurations.add(ORGANIZATION, Configuration(0, "all"))
+    await spanning.configurations.put_source(ORGANIZATION, made.id, source.id)
+    study = f"/dicom-web/studies/{image.study}"
+    for what in (study, f"{study}/metadata", f"{study}/thumbnail", f"{study}/series", "/dicom-web/studies"):
+        place = f"/api/v1/spanner/{made.id}{what}"
+        ours = await ask(client, "GET", place, "all")
+        theirs = await ask(client, "GET", place, "elsewhere")
+        nobodys = await ask(client, "GET", f"/api/v1/spanner/999{what}", "elsewhere")
+        assert ours.status_code == 200, ours.text
+        assert theirs.status_code == nobodys.status_code == 404
+        assert theirs.json()["detail"] == nobodys.json()["detail"]

@@ -147,10 +147,14 @@ def ask_many_archives(server: Isocenter, dcmtk: Dcmtk) -> None:
             server.request(
                 "GET", f"/api/v1/spanner/qido/studies?spanner_config_id={config}&async=true&{query}"
             )
+        for study in (GOOD.study, NAMED):
+            for part in ("", "/metadata", "/rendered", "/thumbnail", f"/series/{MARK}"):
+                server.request("GET", f"{base}/{study}{part}", headers={"Accept": "*/*"})
     for title in ("SOME", "EVERY"):
         called = ("-aec", title, "127.0.0.1", str(server.dicom_port))
         for key in (f"PatientName={MARK}*", f"StudyDate={MARK}", f"StudyInstanceUID={MARK}"):
             dcmtk.run("findscu", "-S", "-k", "QueryRetrieveLevel=STUDY", "-k", key, *called)
+            dcmtk.run("movescu", "-S", "-aem", "NOBODY", "-k", "QueryRetrieveLevel=STUDY", "-k", key, *called)
     server.run("span", f"PatientName={MARK}*", "--spanner", "SOME", "--log-level", "debug")
 
 
