@@ -146,7 +146,7 @@ async def test_another_stands_in(enterprise: Enterprise, study: list[Image], way
         whole = enterprise.add("get" if way == "web" else "web")
         held = await enterprise.retrieve(study)
     await check(enterprise, study, held)
-    given = enterprise.retrievals.given
+    given = enterprise.spanner.measures.objects
     assert given[ORGANIZATION, broken.id] > 0
     assert given[ORGANIZATION, whole.id] > 0
     assert sum(given.values()) == COUNT
@@ -159,19 +159,19 @@ async def test_nobody_stands_in(enterprise: Enterprise, study: list[Image]) -> N
         with pytest.raises(RetrievalIncomplete) as caught:
             await enterprise.retrieve(study)
     assert "get 1" in caught.value.detail
-    came = sum(enterprise.retrievals.given.values())
+    came = sum(enterprise.spanner.measures.objects.values())
     assert 0 < came < COUNT
     enterprise.sources[0] = replace(enterprise.sources[0], port=enterprise.orthanc.dicom_port, version=2)
     enterprise.spanner.forget(ORGANIZATION)
     await check(enterprise, study, await enterprise.retrieve(study))
-    assert sum(enterprise.retrievals.given.values()) == COUNT
+    assert sum(enterprise.spanner.measures.objects.values()) == COUNT
 
 
 async def test_who_asks_for_the_same_shares_it(enterprise: Enterprise, study: list[Image]) -> None:
     enterprise.add("web")
     first, second = await asyncio.gather(enterprise.retrieve(study), enterprise.retrieve(study))
     assert [one.object_key for one in first] == [one.object_key for one in second]
-    assert sum(enterprise.retrievals.given.values()) == COUNT
+    assert sum(enterprise.spanner.measures.objects.values()) == COUNT
 
 
 async def test_when_nobody_wants_it_any_more_it_ends(enterprise: Enterprise, study: list[Image]) -> None:

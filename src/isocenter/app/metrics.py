@@ -68,6 +68,9 @@ SPANNER_SOURCE_UP = Metric(
 SPANNER_SOURCE_WAITING = Metric(
     "isocenter_spanner_source_waiting", _GAUGE, "Questions in line for a source.", _SOURCE
 )
+SPANNER_SOURCE_OBJECTS = Metric(
+    "isocenter_spanner_source_objects_total", _COUNTER, "Objects that a source gave for retrievals.", _SOURCE
+)
 
 INGEST_OBJECTS = Metric(
     "isocenter_ingest_objects_total",
@@ -122,6 +125,7 @@ METRICS = (
     SPANNER_SOURCE_SECONDS,
     SPANNER_SOURCE_UP,
     SPANNER_SOURCE_WAITING,
+    SPANNER_SOURCE_OBJECTS,
     INGEST_OBJECTS,
     INGEST_BYTES,
     INGEST_FAILURES,
@@ -181,6 +185,8 @@ def _of_sources(spanner: Spanner) -> Iterator[Sample]:
         yield Sample(SPANNER_SOURCE_QUESTIONS, count, (str(organization_id), str(source_id), ended))
     for (organization_id, source_id), took_s in measures.source_s.items():
         yield Sample(SPANNER_SOURCE_SECONDS, took_s, (str(organization_id), str(source_id)))
+    for (organization_id, source_id), count in measures.objects.items():
+        yield Sample(SPANNER_SOURCE_OBJECTS, count, (str(organization_id), str(source_id)))
     for (organization_id, source_id), state in spanner.source_states():
         labels = str(organization_id), str(source_id)
         yield Sample(SPANNER_SOURCE_UP, int(state.is_up), labels)

@@ -26,12 +26,13 @@ class SourceState:
 @dataclass(frozen=True, slots=True)
 class Measures:
     """``queries`` as whoever asked sees them, those answered from the cache too, and how long they waited;
-    ``questions`` to sources and how long their answers took."""
+    ``questions`` to sources and how long their answers took; ``objects`` that they gave for retrievals."""
 
     queries: Counter[QueryOutcome] = field(default_factory=Counter)
     query_s: Distribution = field(default_factory=Distribution)
     questions: Counter[tuple[SourceKey, Ended]] = field(default_factory=Counter)
     source_s: dict[SourceKey, Distribution] = field(default_factory=dict)
+    objects: Counter[SourceKey] = field(default_factory=Counter)
 
     def query_ended(self, outcome: QueryOutcome, took_s: float) -> None:
         self.queries[outcome] += 1

@@ -68,8 +68,6 @@ class Retrievals(Generic[H]):
         self._recent: OrderedDict[Hashable, tuple[float, Retrieval[H]]] = OrderedDict()
         self._checked: OrderedDict[StudyKey, _Checked] = OrderedDict()
         self._places: dict[SourceKey, asyncio.Semaphore] = {}
-        self.given: Counter[SourceKey] = Counter()
-        """Objects by the source that gave them."""
 
     async def begin(self, organization_id: int, config_id: int, wanted: Wanted) -> Retrieval[H]:
         """Attend it: `Retrieval.attending`. Raises NotFound where no source has it, Conflict where sources
@@ -179,7 +177,9 @@ class Retrievals(Generic[H]):
         """Raises SourceFailed."""
         [mapped] = [one for one in set_up.sources if one.source.id == order.source_id]
         source = mapped.source
-        arrivals = _Arrivals(self, organization_id, set_up, source.id, retrieval)
+        study = StudyKey(organization_id, set_up.configuration.id, order.study_uid)
+        given = self._spanner.measures.objects
+        arrivals = _Arrivals(self.at_hand, study, retrieval, (organization_id, source.id), given)
         landing = self._keeper.landing(
             organization_id,
             source,
@@ -243,25 +243,25 @@ class _Arrivals(Generic[H]):
 
     def __init__(
         self,
-        retrievals: Retrievals[H],
-        organization_id: int,
-        set_up: SetUp,
-        source_id: int,
+        at_hand: AtHand[H],
+        study: StudyKey,
         retrieval: Retrieval[H],
+        source: SourceKey,
+        given: Counter[SourceKey],
     ) -> None:
-        self._retrievals = retrievals
-        self._organization_id = organization_id
-        self._study = StudyKey(organization_id, set_up.configuration.id, retrieval.wanted.study_uid)
-        self._source_id = source_id
+        self._at_hand = at_hand
+        self._study = study
         self._retrieval = retrieval
+        self._source = source
+        self._given = given
         self.expects = retrieval.expects
         self.refused = retrieval.refused
         self.broke = retrieval.broke
 
     def came(self, one: H) -> None:
         if self._retrieval.came(one):
-            self._retrievals.at_hand.hold(self._study, one)
-            self._retrievals.given[self._organization_id, self._source_id] += 1
+            self._at_hand.hold(self._study, one)
+            self._given[self._source] += 1
 
 
 def uses_archive(set_up: SetUp) -> bool:
