@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -21,6 +22,7 @@ from services.series import new_series
 
 _STUDY_UID, _NAME, _INSTANCES = "0020000D", "00100010", "00201208"
 _FOUND_IN = "00091001"
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -40,11 +42,11 @@ class Spanning:
         return orjson.loads(answer)
 
     def configure(self, **fields: Any) -> None:
-        made = self.call("POST", "/api/v1/config/spanner/", {"name": f"c{free_ports(1)[0]}", **fields}, 201)
+        made = self.call("POST", "/api/v1/config/spanner/", {"name": f"c{next(_numbers)}", **fields}, 201)
         self.config_id = made["id"]
 
     def add(self, name: str, priority: int = 100, **fields: Any) -> int:
-        unique = f"{name} {free_ports(1)[0]}"
+        unique = f"{name} {next(_numbers)}"
         source_id: int = self.call("POST", "/api/v1/sources", {"name": unique, **fields}, 201)["id"]
         mapped = {"source_id": source_id, "priority": priority}
         self.call("POST", f"/api/v1/config/spanner/{self.config_id}/sources/", mapped, 201)
@@ -382,4 +384,8 @@ def test_a_study_that_nobody_has(spanning: Spanning) -> None:
     base = f"/api/v1/spanner/{spanning.config_id}/dicom-web"
     assert spanning.call("GET", f"{base}/studies/2.25.404", expect=404)["code"] == "no-such-study"
     spanning.call("GET", "/api/v1/spanner/999999/dicom-web/studies/2.25.404", expect=404)
+    spanning.add_nobody()
+    unsure = spanning.call("GET", f"{base}/studies/2.25.404", expect=503)
+    assert unsure["code"] == "spanning-failed"
+    assert "nobody" in unsure["detail"]
     spanning.call("GET", "/api/v1/spanner/x/dicom-web/studies/2.25.404", expect=404)

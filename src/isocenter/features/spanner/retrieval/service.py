@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any, Generic
 
 from isocenter.features.spanner.adapters import Adapters
-from isocenter.features.spanner.asking import Asking
+from isocenter.features.spanner.asking import Asking, SpanningFailed
 from isocenter.features.spanner.breaker import BreakerState
 from isocenter.features.spanner.configurations import SetUp
 from isocenter.features.spanner.entries import Mapped, SourceType
 from isocenter.features.spanner.failures import Ended, SourceFailed
+from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.measures import SourceKey
 from isocenter.features.spanner.persons import person_of, same_in_one_study
 from isocenter.features.spanner.retrieval.at_hand import AtHand, StudyKey
@@ -24,7 +25,7 @@ from isocenter.features.spanner.retrieval.under_way import Retrieval
 from isocenter.features.spanner.retrieval.wanted import Holding, Wanted, holdings_of
 from isocenter.features.spanner.service import Spanner
 from isocenter.kit.clock import Clock
-from isocenter.kit.errors import Conflict, NotFound
+from isocenter.kit.errors import Conflict, IsocenterError, NotFound
 
 SILENCE_S_MIN = 30.0
 """A source may say nothing for as long as its questions may take, and for so long at the least: images may
@@ -110,12 +111,11 @@ class Retrievals(Generic[H]):
             self._spanner.gather(organization_id, set_up, wanted.study_question()),
             self._spanner.gather(organization_id, set_up, wanted.question()),
         )
-        agrees = await self._one_patient(organization_id, set_up, wanted, studies)
-        holdings = holdings_of(wanted, instances.joined())
+        of_patient, agrees = await self._one_patient(organization_id, set_up, wanted, studies)
+        holdings = holdings_of(wanted, instances.joined(), of_patient)
         outcomes = instances.so_far().outcomes
         if not holdings:
-            what = "instance" if wanted.instance_uids else "series" if wanted.series_uids else "study"
-            raise NotFound(f"No archive that answered has that {what}.", code=f"no-such-{what}")
+            raise _nowhere(wanted, [*studies.so_far().outcomes, *outcomes])
         retrieval = Retrieval[H](
             wanted,
             holdings,
@@ -135,8 +135,10 @@ class Retrievals(Generic[H]):
 
     async def _one_patient(
         self, organization_id: int, set_up: SetUp, wanted: Wanted, studies: Asking
-    ) -> bool:
-        """Whether the archive's copy is the same patient's. Raises Conflict where the sources' are not."""
+    ) -> tuple[frozenset[int], bool]:
+        """The sources that say whose study it is, and whether the archive's copy is the same patient's.
+
+        Raises Conflict where the sources' are not."""
         answers = studies.joined()
         if len(answers) > 1:
             names = {mapped.source.id: mapped.source.name for mapped in set_up.sources}
@@ -157,7 +159,7 @@ class Retrievals(Generic[H]):
         self._checked.move_to_end(key)
         if len(self._checked) > _CHECKED_MAX:
             self._checked.popitem(last=False)
-        return agrees
+        return frozenset(source_id for answer in answers for source_id in answer.found_in), agrees
 
     def _ranked(self, organization_id: int, set_up: SetUp) -> list[Mapped]:
         """The best first: those that do not rest, the most trusted, the quickest."""
@@ -269,6 +271,15 @@ def uses_archive(set_up: SetUp) -> bool:
     return set_up.configuration.keep_retrieved or any(
         one.source.type is SourceType.LOCAL for one in set_up.sources
     )
+
+
+def _nowhere(wanted: Wanted, outcomes: Sequence[Outcome]) -> IsocenterError:
+    """That nobody has it can only be said if all have answered."""
+    what = "instance" if wanted.instance_uids else "series" if wanted.series_uids else "study"
+    missing = {one.source.id: one for one in outcomes if one.is_missing}
+    if missing:
+        return SpanningFailed(f"The archives that answered do not have that {what}:", list(missing.values()))
+    return NotFound(f"None of the archives has that {what}.", code=f"no-such-{what}")
 
 
 async def _heard_of(giving: Coroutine[Any, Any, None], landing: Landing, *, silence_s: float) -> None:

@@ -60,11 +60,13 @@ class Holding:
         return self.series_uid, self.sop_instance_uid
 
 
-def holdings_of(wanted: Wanted, answers: Iterable[Answer]) -> list[Holding]:
-    """Of answers to ``wanted.question()``, in their order."""
-    return [
-        Holding(series_uid, uid, first_value(answer.row, SOP_CLASS_UID), answer.found_in)
-        for answer in answers
-        for _, series_uid, uid in (answer.identity,)
-        if wanted.includes(series_uid, uid)
-    ]
+def holdings_of(wanted: Wanted, answers: Iterable[Answer], of_patient: frozenset[int]) -> list[Holding]:
+    """Of answers to ``wanted.question()``, in their order. ``of_patient``: the sources that have said whose
+    study it is; what only others have is nobody's."""
+    found = []
+    for answer in answers:
+        _, series_uid, uid = answer.identity
+        sources = tuple(source_id for source_id in answer.found_in if source_id in of_patient)
+        if sources and wanted.includes(series_uid, uid):
+            found.append(Holding(series_uid, uid, first_value(answer.row, SOP_CLASS_UID), sources))
+    return found
