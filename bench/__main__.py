@@ -23,6 +23,7 @@ BENCHES = {
     "scan_headers": "header scan of 20,000 small files against pydicom",
     "index": "the same files, with the index written",
     "spanning": "one question to eight simulated archives: a burst, one by one, first row, overhead",
+    "spanned_retrieval": "a study of another archive through a spanner configuration, against that archive",
     "large": "memory while a 2 GB object and ten of 1 GB pass through C-STORE and STOW-RS",
 }
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from bench.filled import fill_isocenter, fill_orthanc
 from bench.rounds import Sample
@@ -20,6 +21,19 @@ ROWS = int(os.environ.get("ISOCENTER_BENCH_ROWS", "512"))
 STUDIES = 4
 
 Server = IsocenterServer | OrthancServer
+
+
+class CalledServer(Protocol):
+    """What DCMTK's clients call, and the process that answers."""
+
+    @property
+    def ae_title(self) -> str: ...
+
+    @property
+    def dicom_port(self) -> int: ...
+
+    @property
+    def pid(self) -> int: ...
 
 
 @contextlib.contextmanager
@@ -40,8 +54,10 @@ def servers_with_studies() -> Iterator[tuple[IsocenterServer, OrthancServer, Pat
         yield ours, peer, folder
 
 
-def retrieve(server: Server, tool: str, options: Sequence[str], at_once: int) -> Sample:
-    """So many of DCMTK's clients at once, each for a study of its own."""
+def retrieve(
+    server: CalledServer, tool: str, options: Sequence[str], at_once: int, *, first: int = 0
+) -> Sample:
+    """So many of DCMTK's clients at once, each for a study of its own, from the ``first``."""
     cpu, begun = cpu_s(server.pid), time.perf_counter()
     with environment(TCP_NODELAY="1"):
         clients = [
@@ -54,7 +70,7 @@ def retrieve(server: Server, tool: str, options: Sequence[str], at_once: int) ->
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
-            for study in range(at_once)
+            for study in range(first, first + at_once)
         ]
     for client in clients:
         output, _ = client.communicate()

@@ -112,7 +112,7 @@ def _fleet(folder: Path, count: int, latency_s: float) -> Iterator[list[int]]:
 
 
 def _configure(server: IsocenterServer, ports: list[int], **fields: Any) -> int:
-    config: int = _call(server, "/api/v1/config/spanner/", {"name": "fleet", "cache_seconds": 0, **fields})[
+    config: int = call(server, "/api/v1/config/spanner/", {"name": "fleet", "cache_seconds": 0, **fields})[
         "id"
     ]
     for number, port in enumerate(ports):
@@ -124,12 +124,12 @@ def _configure(server: IsocenterServer, ports: list[int], **fields: Any) -> int:
             "port": port,
             "limits": {"at_once": 128, "waiting": 10_000},
         }
-        made = _call(server, "/api/v1/sources", source)
-        _call(server, f"/api/v1/config/spanner/{config}/sources/", {"source_id": made["id"]})
+        made = call(server, "/api/v1/sources", source)
+        call(server, f"/api/v1/config/spanner/{config}/sources/", {"source_id": made["id"]})
     return config
 
 
-def _call(server: IsocenterServer, path: str, body: dict[str, Any]) -> Any:
+def call(server: IsocenterServer, path: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(
         server.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

@@ -33,8 +33,8 @@ def fill(server: Server, objects: Iterable[bytes], a_request: int = 20) -> None:
 class Reader:
     """One connection that is kept."""
 
-    def __init__(self, server: Server) -> None:
-        address = urlsplit(server.dicom_web_url)
+    def __init__(self, dicom_web_url: str) -> None:
+        address = urlsplit(dicom_web_url)
         self._base = address.path
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port)
 
@@ -55,7 +55,7 @@ class Reader:
 
 def megabytes(server: Server, path: str, accept: str, times: int = 1) -> Sample:
     """One answer after another over one connection: MB a second, the server's CPU for each MB."""
-    reader = Reader(server)
+    reader = Reader(server.dicom_web_url)
     cpu, begun = cpu_s(server.pid), time.perf_counter()
     count = sum(reader.get(path, accept) for _ in range(times)) / 1e6
     took = time.perf_counter() - begun
@@ -65,7 +65,7 @@ def megabytes(server: Server, path: str, accept: str, times: int = 1) -> Sample:
 
 def repeated(server: Server, paths: Iterable[str], accept: str) -> Sample:
     """One answer after another: how many a second, how long each, what the server's memory grew by."""
-    reader = Reader(server)
+    reader = Reader(server.dicom_web_url)
     took: list[float] = []
     before = resident_bytes(server.pid)
     cpu, begun = cpu_s(server.pid), time.perf_counter()
