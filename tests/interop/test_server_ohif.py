@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, expect
 from services.accounts import PASSWORD
 from services.dicomweb import multipart
 from services.isocenter import Isocenter
+from services.orthanc import Orthanc
 from services.rendered_files import stored
 from services.viewer import WAIT_MS, Workstation, chromium_with_webgl, installed_viewer
 
@@ -78,21 +79,25 @@ def generated(count: int = 5) -> list[Any]:
     return images
 
 
-def rendered(server: Isocenter, study: str, instance_number: int) -> NDArray[np.uint8]:
+def rendered(
+    server: Isocenter, study: str, instance_number: int, base: str = "/dicom-web"
+) -> NDArray[np.uint8]:
     """Our picture of the instance of that number."""
-    [found] = server.found(f"/studies/{study}/instances?InstanceNumber={instance_number}")
-    place = f"/dicom-web/studies/{study}/series/{found['0020000E'][0]}/instances/{found['00080018'][0]}"
+    [found] = server.found(f"/studies/{study}/instances?InstanceNumber={instance_number}", base)
+    place = f"{base}/studies/{study}/series/{found['0020000E'][0]}/instances/{found['00080018'][0]}"
     status, body = server.request("GET", f"{place}/rendered", headers={"Accept": "image/png"})
     assert status == 200, body
     return np.asarray(Pillow.open(io.BytesIO(body)).convert("L"))
 
 
-def scrolls_through(server: Isocenter, page: Workstation, study: str, images: int) -> None:
+def scrolls_through(
+    server: Isocenter, page: Workstation, study: str, images: int, base: str = "/dicom-web"
+) -> None:
     """Each image that the viewer stops at is the one that we render."""
     seen = []
     for _ in range(3):
         number, _, _ = page.position()
-        expected = rendered(server, study, number)
+        expected = rendered(server, study, number, base)
         page.wait_for_picture(expected)
         seen.append((number, expected))
         page.scroll(images)
@@ -160,6 +165,34 @@ def test_a_real_series_is_shown_as_it_is_rendered(
     page.open_study(study["0020000D"][0])
     page.scroll(40)
     scrolls_through(server, page, study["0020000D"][0], 20)
+    nothing_went_wrong(page)
+
+
+@pytest.mark.parametrize("way", ["dicomweb", "dimse"])
+def test_what_only_another_archive_has(
+    start_isocenter: Callable[..., Isocenter], workstation: Open, orthanc: Orthanc, way: str
+) -> None:
+    server = start_isocenter(*installed_viewer())
+    for image in generated():
+        orthanc.request("POST", "/instances", image if isinstance(image, bytes) else image.file)
+    place = (
+        {"url": orthanc.dicom_web_url, "quirks": {"escapes": False}}
+        if way == "dicomweb"
+        else {"ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
+    )
+    for path, body in (
+        ("sources", {"name": "there", "type": way, **place}),
+        ("config/spanner/", {"name": "all"}),
+        ("config/spanner/1/sources/", {"source_id": 1}),
+    ):
+        headers = {"Content-Type": "application/json"}
+        status, answer = server.request("POST", f"/api/v1/{path}", orjson.dumps(body), headers)
+        assert status == 201, answer
+    page = workstation(server)
+    page.open("/ohif/?spanner=1")
+    expect(page.page.get_by_text("VIEWED", exact=False)).to_be_visible()
+    page.open_study(STUDY)
+    scrolls_through(server, page, STUDY, 1, "/api/v1/spanner/1/dicom-web")
     nothing_went_wrong(page)
 
 

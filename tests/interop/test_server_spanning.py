@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pydicom
 import pytest
+from dicomweb_client import DICOMwebClient
 
 from services.archive import Image
 from services.dcmtk import Dcmtk, StoreScp
@@ -316,6 +317,26 @@ def test_a_study_is_had_from_whoever_has_it(spanning: Spanning, way: str, keep: 
     assert one.pixels in retrieved(spanning, frame, 'multipart/related; type="application/octet-stream"')[0]
     here = spanning.call("GET", f"/dicom-web/instances?StudyInstanceUID={one.study}")
     assert len(here) == (5 if keep or way == "move" else 0)
+
+
+def test_a_client_library_reads_a_configuration_like_an_archive(spanning: Spanning) -> None:
+    spanning.add_own_archive()
+    spanning.add_orthanc_by_dimse()
+    images = new_series(4, name="BY^LIBRARY")
+    spanning.server.store(images[:1])
+    put(spanning.orthanc, images)
+    client = DICOMwebClient(f"{spanning.server.url}/api/v1/spanner/{spanning.config_id}/dicom-web")
+    expected = {image.sop: image.pixels for image in images}
+
+    [study] = client.search_for_studies(search_filters={"PatientName": "BY*"})
+    study_uid, series_uid = value(study, _STUDY_UID), images[0].series
+    assert value(study, "00081190").endswith(f"/{spanning.config_id}/dicom-web/studies/{study_uid}")
+    assert {one.SOPInstanceUID: one.PixelData for one in client.retrieve_study(study_uid)} == expected
+    metadata = client.retrieve_series_metadata(study_uid, series_uid)
+    assert {value(one, "00080018") for one in metadata} == expected.keys()
+    one = images[3]
+    assert client.retrieve_instance(study_uid, series_uid, one.sop).PixelData == one.pixels
+    assert client.retrieve_instance_frames(study_uid, series_uid, one.sop, [1]) == [one.pixels]
 
 
 def test_what_two_archives_have_of_a_study_is_put_together(spanning: Spanning) -> None:

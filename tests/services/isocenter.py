@@ -99,9 +99,9 @@ class Isocenter:
         assert status in {200, 204}, (status, body)
         return orjson.loads(body) if body else []
 
-    def found(self, path: str) -> list[dict[str, Any]]:
+    def found(self, path: str, base: str = "/dicom-web") -> list[dict[str, Any]]:
         """What a search of DICOMweb finds, each attribute as its list of values."""
-        matches = self.json(f"/dicom-web{path}")
+        matches = self.json(f"{base}{path}")
         return [{tag: one.get("Value", []) for tag, one in match.items()} for match in matches]
 
     def request(

@@ -2,7 +2,14 @@
 (() => {
   const { dicomWeb, mount, signIn } = window.isocenter;
   const session = window.isocenterSession;
-  const root = window.location.origin + dicomWeb;
+
+  // ?spanner=2 shows what all archives of that configuration have, in this tab, until ?spanner= ends it.
+  const SPANNER = "isocenter-spanner";
+  const asked = new URLSearchParams(window.location.search).get("spanner");
+  if (asked !== null) sessionStorage.setItem(SPANNER, asked);
+  const spanner = sessionStorage.getItem(SPANNER) || "";
+  const spans = /^[0-9]+$/.test(spanner);
+  const root = window.location.origin + (spans ? `/api/v1/spanner/${spanner}/dicom-web` : dicomWeb);
 
   const signedIn = {
     id: "isocenter.signed-in",
@@ -48,10 +55,10 @@
           qidoRoot: root,
           wadoRoot: root,
           qidoSupportsIncludeField: true,
-          supportsFuzzyMatching: true,
+          supportsFuzzyMatching: !spans,
           supportsWildcard: true,
           supportsReject: false,
-          dicomUploadEnabled: true,
+          dicomUploadEnabled: !spans,
           imageRendering: "wadors",
           thumbnailRendering: "thumbnail",
           thumbnailRequestStrategy: "fetch",
