@@ -13,6 +13,7 @@ import pytest
 from isocenter.dicom.dictionary import tag_of
 from isocenter.dicom.levels import Level
 from isocenter.dimse.scu.peers import Peer, Remotes
+from isocenter.doors.spanning.qido_routes import events
 from isocenter.features.spanner.adapters import Adapter
 from isocenter.features.spanner.asking import Came, Result, SpanningFailed
 from isocenter.features.spanner.configurations import SetUp
@@ -286,6 +287,17 @@ async def test_rows_that_nothing_tells_apart_are_counted_as_dropped() -> None:
         result = await fleet.ask()
     assert uids(result) == ["2.25.99.1"]
     assert (result.outcomes[0].rows, result.outcomes[0].dropped) == (1, 1)
+
+
+async def test_who_watches_hears_that_it_is_still_asked() -> None:
+    """A proxy takes a silent connection for a dead one."""
+    fleet = Fleet(SimulatedPacs(fault=Fault.HANGING), timeout_seconds=1.0)
+    async with fleet as spanner:
+        asking = await spanner.begin(1, 1, PATIENT_1)
+        told = [event async for event in events(asking, silence_s=0.05)]
+    assert told[0] == b": still asking\n\n"
+    assert told[-2].startswith(b"event: source")
+    assert told[-1].startswith(b"event: end")
 
 
 # --- quirks

@@ -6,7 +6,8 @@ Asked with ``Accept: text/event-stream``, rows are told as they come (HTML Livin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, Any
 
 import orjson
@@ -29,7 +30,7 @@ from isocenter.doors.spanning.answers import (
     rows_json,
 )
 from isocenter.doors.spanning.questions import Asked, asked
-from isocenter.features.spanner.asking import Asking, Came, SpanningFailed
+from isocenter.features.spanner.asking import Asking, Came, Event, SpanningFailed
 from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.query_log import Asker
 from isocenter.features.spanner.running import Running, RunningQueries
@@ -37,6 +38,9 @@ from isocenter.features.spanner.service import Spanned, Spanner
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
 EVENT_STREAM = "text/event-stream"
+_SILENCE_S = 15.0
+"""Proxies hang up after a minute, some after half of one."""
+
 _DATA_SETS: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {DICOM_JSON: {}, JSON: {}, EVENT_STREAM: {}}},
@@ -151,7 +155,7 @@ def qido_router(
             return Response(orjson.dumps(body), media_type=JSON)
 
     @router.get("/queries/{query_id}/events", responses={200: {"content": {EVENT_STREAM: {}}}})
-    async def events(query_id: QueryId, subject: Subject = searches) -> Response:
+    async def follow(query_id: QueryId, subject: Subject = searches) -> Response:
         """From its beginning on, as they happened and happen."""
         return _event_stream(running.get(subject.organization_id, subject.id, query_id).asking)
 
@@ -238,19 +242,39 @@ def _state(found: Running) -> str:
 
 def _event_stream(asking: Asking) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(asking), headers=headers, media_type=EVENT_STREAM)
+    return StreamingResponse(events(asking), headers=headers, media_type=EVENT_STREAM)
 
 
-async def _events(asking: Asking) -> AsyncIterator[bytes]:
+async def events(asking: Asking, *, silence_s: float = _SILENCE_S) -> AsyncGenerator[bytes, None]:
+    """Of a question, to its end. After ``silence_s`` without one a comment, so that nobody on the way takes
+    the connection for dead."""
     with asking.interest():
-        async for event in asking.watch():
-            match event:
-                case Came(source, rows):
-                    yield _event("rows", {"source": source.id, "name": source.name, "rows": rows_json(rows)})
-                case Outcome():
-                    yield _event("source", outcome_model(event))
+        watching = asking.watch()
+        following = asyncio.ensure_future(anext(watching, None))
+        try:
+            while True:
+                done, _ = await asyncio.wait({following}, timeout=silence_s)
+                if not done:
+                    yield b": still asking\n\n"
+                    continue
+                happened = following.result()
+                if happened is None:
+                    break
+                yield _told_event(happened)
+                following = asyncio.ensure_future(anext(watching, None))
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         result = asking.so_far()
         yield _event("end", {"complete": result.is_complete, "results": len(result.answers)})
+
+
+def _told_event(happened: Event) -> bytes:
+    match happened:
+        case Came(source, rows):
+            return _event("rows", {"source": source.id, "name": source.name, "rows": rows_json(rows)})
+        case Outcome():
+            return _event("source", outcome_model(happened))
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
