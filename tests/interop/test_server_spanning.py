@@ -15,7 +15,7 @@ import pytest
 from dicomweb_client import DICOMwebClient
 
 from services.archive import Image
-from services.dcmtk import Dcmtk, StoreScp
+from services.dcmtk import Dcmtk, QueryRetrieveScp, StoreScp
 from services.isocenter import Isocenter
 from services.orthanc import Orthanc
 from services.processes import free_ports
@@ -317,6 +317,37 @@ def test_a_study_is_had_from_whoever_has_it(spanning: Spanning, way: str, keep: 
     assert one.pixels in retrieved(spanning, frame, 'multipart/related; type="application/octet-stream"')[0]
     here = spanning.call("GET", f"/dicom-web/instances?StudyInstanceUID={one.study}")
     assert len(here) == (5 if keep or way == "move" else 0)
+
+
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_dcmtks_own_archive_is_one_of_the_sources(
+    spanning: Spanning, dcmtk: Dcmtk, tmp_path: Path, way: str
+) -> None:
+    server = spanning.server
+    there = QueryRetrieveScp(dcmtk, tmp_path / "dcmqrscp", {server.ae_title: server.dicom_port})
+    try:
+        images = new_series(5, name="AT^DCMTK")
+        files = [there_file(spanning, image) for image in images]
+        called = ("-aec", there.ae_title, "127.0.0.1", there.port)
+        assert dcmtk.run("storescu", *called, *files).returncode == 0
+        spanning.add_orthanc_by_web()
+        spanning.add(
+            "dcmqrscp",
+            type="dimse",
+            ae_title=there.ae_title,
+            host="127.0.0.1",
+            port=there.port,
+            quirks={"moves": way == "move"},
+        )
+        put(spanning.orthanc, images[:2])
+
+        [found] = spanning.ask("PatientName=AT*&envelope=true")["results"]
+        assert len(found["found_in"]) == 2
+        assert found["contradictions"] == []
+        objects = retrieved(spanning, f"/studies/{images[0].study}")
+    finally:
+        there.stop()
+    assert uids_of(objects) == sorted(image.sop for image in images)
 
 
 def test_a_client_library_reads_a_configuration_like_an_archive(spanning: Spanning) -> None:

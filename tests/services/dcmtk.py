@@ -11,6 +11,7 @@ from services.processes import Process, ServiceFailed, can_connect, free_ports
 
 TOOLS = (
     *("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp"),
+    "dcmqrscp",
     *("dcmdump", "dcmftest", "dcmconv", "dump2dcm", "dcmcjpeg", "dcmcjpls", "dcmcrle", "dcm2xml"),
     "dcmj2pnm",
 )
@@ -72,3 +73,46 @@ class StoreScp:
             return False
         echo = self._dcmtk.run("echoscu", "-to", 5, "-aec", self.ae_title, "127.0.0.1", self.port)
         return echo.returncode == 0
+
+
+class QueryRetrieveScp:
+    """``dcmqrscp`` on a free port: DCMTK's own small archive. ``movers``: AE titles and ports of those to
+    whom it sends."""
+
+    ae_title = "DCMQRSCP"
+
+    def __init__(self, dcmtk: Dcmtk, folder: Path, movers: dict[str, int]) -> None:
+        storage = folder / "objects"
+        storage.mkdir(parents=True)
+        (self.port,) = free_ports(1)
+        hosts = [
+            f"mover{number} = ({title}, 127.0.0.1, {port})"
+            for number, (title, port) in enumerate(movers.items())
+        ]
+        configuration = folder / "dcmqrscp.cfg"
+        configuration.write_text(
+            "\n".join(
+                (
+                    f"NetworkTCPPort = {self.port}",
+                    "MaxPDUSize = 16384",
+                    "MaxAssociations = 16",
+                    "HostTable BEGIN",
+                    *hosts,
+                    "HostTable END",
+                    "AETable BEGIN",
+                    f"{self.ae_title} {storage} RW (200, 1024mb) ANY",
+                    "AETable END",
+                    "",
+                )
+            )
+        )
+        command = [str(dcmtk.tools["dcmqrscp"]), "-c", str(configuration)]
+        self._process = Process(command, log=folder / "dcmqrscp.log")
+        try:
+            self._process.wait_until(lambda: can_connect(self.port), "listen")
+        except ServiceFailed:
+            self._process.stop()
+            raise
+
+    def stop(self) -> None:
+        self._process.stop()
