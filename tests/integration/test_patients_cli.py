@@ -13,7 +13,7 @@ from services.command_line import Cli
 from services.two_organizations import OURS, TwoOrganizations, two_organizations
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite"])  # what is asked of the database has tests on both
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with fresh_url(request, request.param, tmp_path) as found:
         yield found
