@@ -19,6 +19,8 @@ from isocenter.features.spanner.configurations import SetUp
 from isocenter.features.spanner.dicomweb_adapter import DicomwebAdapter
 from isocenter.features.spanner.dimse_adapter import DimseAdapter
 from isocenter.features.spanner.entries import Configuration, Limits, Mapped, Quirks, Source, SourceType
+from isocenter.features.spanner.retrieval.keeping import Landing
+from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.retrieval.service import Retrievals
 from isocenter.features.spanner.retrieval.under_way import Retrieval, RetrievalIncomplete
 from isocenter.features.spanner.retrieval.wanted import Wanted
@@ -220,6 +222,32 @@ async def test_the_archives_copy_of_another_patient_is_not_given(
     await check(enterprise, study, held)
     for one in held:
         assert b"ANOTHER^ONE" not in await content(enterprise, one)
+
+
+class Confused(DicomwebAdapter):
+    """Gives another study than it is asked for."""
+
+    other = ""
+
+    async def fetch(self, order: Order, landing: Landing) -> None:
+        await super().fetch(replace(order, study_uid=self.other, series_uids=(), instance_uids=()), landing)
+
+
+async def test_another_study_than_was_asked_for_goes_nowhere(
+    enterprise: Enterprise, study: list[Image], orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = new_series(2, name="WRONG^STUDY")
+    for image in others:
+        orthanc.request("POST", "/instances", image.file)
+    enterprise.configuration = replace(enterprise.configuration, keep_retrieved=True)
+    source = enterprise.add("web")
+    confused = Confused(source, "", None)
+    confused.other = others[0].study
+    monkeypatch.setattr(enterprise.spanner.adapters, "_make", lambda *_: confused)
+    with pytest.raises(RetrievalIncomplete):
+        await enterprise.retrieve(study)
+    assert not enterprise.spanner.measures.objects
+    assert await enterprise.archive.one("SELECT count(*) FROM instance") == 0
 
 
 async def test_no_room_here_is_no_fault_of_the_source(
