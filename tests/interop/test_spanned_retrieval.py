@@ -184,8 +184,9 @@ async def test_when_nobody_wants_it_any_more_it_ends(enterprise: Enterprise, stu
             async for _ in retrieval.batches():
                 break
         async with asyncio.timeout(LONG_S):
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable) as ended:
                 await retrieval.settled()
+    assert ended.value.code == "query-cancelled"
 
 
 async def test_kept_as_whose_patient_it_is(enterprise: Enterprise, study: list[Image]) -> None:
