@@ -37,9 +37,14 @@ def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield found
 
 
-async def send_each(archive: TestArchive) -> list[Outcome | BaseException]:
-    """All images at once, each as a sender of its own."""
-    return await asyncio.gather(*map(archive.send_one, IMAGES), return_exceptions=True)
+async def send_each(archive: TestArchive, waves: int = 1) -> list[Outcome | BaseException]:
+    """All images at once, each as a sender of its own; or in waves, of which each needs a commit at least."""
+    results: list[Outcome | BaseException] = []
+    count = len(IMAGES) // waves
+    for first in range(0, len(IMAGES), count):
+        sending = map(archive.send_one, IMAGES[first : first + count])
+        results += await asyncio.gather(*sending, return_exceptions=True)
+    return results
 
 
 async def only_stored_is_visible(
@@ -156,7 +161,7 @@ async def test_a_statement_that_sqlite_refuses(
     async with opened(sqlite_url, tmp_path) as archive:
         await archive.policies.of(1)
         refusing.verb, refusing.nth, refusing.code = verb, nth, code
-        results = await send_each(archive)
+        results = await send_each(archive, waves=nth)
         assert refusing.nth <= 0, "the fault never struck"
         # A shared commit that fails for a reason of its own is tried again, a submission at a time.
         await only_stored_is_visible(archive, results, may_recover=code == "SQLITE_IOERR_WRITE")
