@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Response,
+    sync_playwright,
+)
 
 from isocenter.doors.web.release import release_folder
 from services.packages import find_program, missing
@@ -32,6 +40,9 @@ _FLAGS = (
     "--enable-unsafe-swiftshader",
 )
 WAIT_MS = 60_000
+_LEFT_WHILE_LOADING = "The stack viewport has been destroyed"
+"""Said by OHIF where another series is opened before the picture of the one before it was there."""
+
 _CANVAS = "canvas.cornerstone-canvas"
 _POSITION = re.compile(r"I:\s*(\d+)\s*\((\d+)/(\d+)\)")
 _PICTURE = "selector => document.querySelector(selector).toDataURL('image/png')"
@@ -69,11 +80,13 @@ class Workstation:
         self.page: Page = self.context.new_page()
         self.problems: list[str] = []
         self.failed: list[str] = []
-        self.page.on(
-            "console", lambda said: self.problems.append(said.text) if said.type == "error" else None
-        )
+        self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("response", self._note)
+
+    def _heard(self, said: ConsoleMessage) -> None:
+        if said.type == "error" and not said.text.startswith(_LEFT_WHILE_LOADING):
+            self.problems.append(said.text)
 
     def _note(self, response: Response) -> None:
         if response.status >= 400:
