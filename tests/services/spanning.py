@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isocenter.app.spanning import Spanning
+from isocenter.dimse.scu.peers import Remotes
 from isocenter.doors.spanning.landing import ArchiveKeeper
 from isocenter.doors.spanning.own_archive import OwnArchive
 from isocenter.doors.spanning.workstations import Workstations
@@ -23,32 +25,23 @@ SEAL = SealedWords(bytes(32))
 
 
 @dataclass(frozen=True, slots=True)
-class Spanning:
-    sources: Sources
-    configurations: Configurations
-    spanner: Spanner
-    running: RunningQueries
-    query_log: QueryLog
+class SpanningAt(Spanning):
     retrievals: Retrievals[StoredInstance]
     workstations: Workstations
 
-    async def close(self) -> None:
-        self.retrievals.close()
-        await self.spanner.close()
-        await self.query_log.close()
 
-
-def spanning_at(archive: TestArchive, clock: Clock | None = None) -> Spanning:
+def spanning_at(archive: TestArchive, clock: Clock | None = None) -> SpanningAt:
     database, clock = archive.database, clock or archive.clock
     configurations = Configurations(database, clock)
     spanner = Spanner(configurations, lambda organization_id, _: OwnArchive(database, organization_id), clock)
     retrievals = Retrievals(spanner, ArchiveKeeper(database, archive.ingest, archive.leaving), clock)
-    return Spanning(
+    return SpanningAt(
         Sources(database, clock, SEAL),
         configurations,
         spanner,
         RunningQueries(clock),
         QueryLog(database, clock),
+        Remotes(),
         retrievals,
         Workstations(CalledTitles(database, clock), spanner, retrievals),
     )

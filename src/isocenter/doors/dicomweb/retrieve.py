@@ -131,15 +131,12 @@ class RetrieveTransaction:
                 request, weak(writer.tag), headers, lambda: _held(held, _parts(writer, given))
             )
 
-    async def arriving(self, request: Request, instances: AsyncGenerator[StoredInstance, None]) -> Response:
+    async def arriving(
+        self, wishes: Sequence[Wish], instances: AsyncGenerator[StoredInstance, None]
+    ) -> Response:
         """Objects as they come from elsewhere, in parts. Each in the best form that it can be given in, else
         as it is stored, which its part says. Raises what ``instances`` raises before the first; later that
         breaks the answer off: one that looked whole would be worse."""
-        wishes = [
-            wish
-            for wish in object_wishes(parse_accept(accepted(request)))
-            if wish.container == MULTIPART_RELATED
-        ]
         # Nobody who has sent one of the objects can know the boundary.
         writer = MultipartWriter(iter((secrets.token_hex(),)), DICOM)
         pieces = await primed(_parts(writer, self._as_they_come(wishes, instances)))
@@ -148,16 +145,22 @@ class RetrieveTransaction:
     async def _as_they_come(
         self, wishes: Sequence[Wish], instances: AsyncGenerator[StoredInstance, None]
     ) -> _Streamed:
-        with self._transcoder.request():
+        several = 2  # so that none is taken for one that is to be given alone
+        with contextlib.ExitStack() as converting:
+            is_converting = False
             async with contextlib.aclosing(instances):
                 async for one in instances:
+                    stored = one.transfer_syntax_uid
                     form = choose(
                         wishes,
                         [one],
-                        lambda wish, one: self._syntax(wish, one, 2),
+                        lambda wish, one: self._syntax(wish, one, several),
                         lambda one: one.transfer_syntax_uid,
                     )
-                    syntax = one.transfer_syntax_uid if form is None else form.forms[0][1]
+                    syntax = stored if form is None else form.forms[0][1]
+                    if syntax != stored and not is_converting:
+                        converting.enter_context(self._transcoder.request())
+                        is_converting = True
                     given = await _given(self._transcoder, one, syntax, lenient=True)
                     yield given, given.stream()
 

@@ -48,8 +48,7 @@ _ATTEMPTS_MAX = 2  # the requester waits, and can ask again for what failed
 @dataclass(frozen=True, slots=True)
 class Retriever:
     """``associations``: how many one C-MOVE may use at once; with more than one the order is not kept.
-    ``conversions``: what may become of objects whose transfer syntax the receiver does not take.
-    ``ae_titles``: the archive's own; others are those of ``spanned``."""
+    ``conversions``: what may become of objects whose transfer syntax the receiver does not take."""
 
     database: Database
     store: ObjectStore
@@ -58,7 +57,6 @@ class Retriever:
     outgoing: Outgoing
     conversions: Conversions
     associations: int = 1
-    ae_titles: frozenset[str] = frozenset()
     spanned: SpannedArchives | None = None
 
     async def move(
@@ -187,10 +185,10 @@ class _Run:
     async def found(self, wanted: Wanted) -> Batches:
         """The objects: of this archive, or of all that the called title stands for."""
         organization_id = self._association.grant.organization_id
-        called = self._association.called_ae_title
         retriever = self._retriever
-        if retriever.spanned is not None and called not in retriever.ae_titles:
+        if retriever.spanned is not None and self._association.grant.spans:
             check_spanned(wanted.selection)
+            called = self._association.called_ae_title
             retrievals = await retriever.spanned.retrieve(organization_id, called, wanted.selection)
             self.tally = Tally(sum(one.expected for one in retrievals))
             return spanned_batches(retrievals, self.tally)

@@ -73,7 +73,6 @@ def create_dicom_server(
     """
     dictionary.load()  # for identifiers in implicit VR; later it would hold up every association
     witness = AssociationWitness(services.recorder, services.clock)
-    ae_titles = frozenset({settings.ae_title, *settings.other_ae_titles})
     retriever = Retriever(
         services.database,
         services.leaving,
@@ -82,14 +81,13 @@ def create_dicom_server(
         services.outgoing,
         archive_conversions(services.transcoder),
         associations=settings.move_associations,
-        ae_titles=ae_titles,
         spanned=services.spanned,
     )
     service = DicomService(
         database=services.database,
         ingest=services.ingest,
         admission=services.ae_titles.admission,
-        ae_titles=ae_titles,
+        ae_titles=frozenset({settings.ae_title, *settings.other_ae_titles}),
         accept_unknown_sop_classes=settings.accept_unknown_sop_classes,
         verifier=services.verifier,
         spanned=services.spanned,

@@ -116,7 +116,7 @@ class DicomService(_Door):
             if spanned_for is not None:
                 if granted.organization_id != spanned_for:
                     return self._not_ours(caller, called)
-                granted = replace(granted, services=granted.services & SPANNED_SERVICES)
+                granted = replace(granted, services=granted.services & SPANNED_SERVICES, spans=True)
             grant = await self._identified(granted, proposed.user_identity, called)
         except IsocenterError as error:
             log.warning("Nobody can be let in now", reason=error.detail, remedy=error.remedy)
@@ -241,7 +241,7 @@ class DicomService(_Door):
     ) -> AsyncIterator[PendingAnswer]:
         """Of this archive, or of all that the called title stands for."""
         called = association.called_ae_title
-        if self.spanned is not None and called not in self.ae_titles:
+        if self.spanned is not None and association.grant.spans:
             return find_spanned(self.spanned, association, asked, transfer_syntax_uid)
         organization_id = association.grant.organization_id
         return find_answers(self.database, organization_id, asked, transfer_syntax_uid, called)

@@ -22,6 +22,9 @@ _UTF_8 = strings_attribute("CS", ["ISO_IR 192"])
 _RESOURCES = ("studies", "series", "instances")
 _CREATED = strings_attribute("LO", ["ISOCENTER SPANNING"])
 
+DICOM_WEB = "/api/v1/spanner/{config_id}/dicom-web"
+"""Where each configuration has DICOM's own web services."""
+
 Names = Mapping[int, str]
 """Source → what it is called."""
 

@@ -73,19 +73,8 @@ class ArchiveKeeper:
                 return person_of(row, "")
         return None
 
-    def landing(
-        self,
-        organization_id: int,
-        source: Source,
-        wanted: Wanted,
-        arrivals: Arrivals[StoredInstance],
-        *,
-        keep: bool,
-        reads_archive: bool,
-    ) -> Landing:
-        return Landing(
-            self, organization_id, source, wanted, arrivals, keep=keep, reads_archive=reads_archive
-        )
+    def landing(self, organization_id: int, source: Source, arrivals: Arrivals[StoredInstance]) -> Landing:
+        return Landing(self, organization_id, source, arrivals)
 
 
 class Landing:
@@ -96,20 +85,13 @@ class Landing:
         keeper: ArchiveKeeper,
         organization_id: int,
         source: Source,
-        wanted: Wanted,
         arrivals: Arrivals[StoredInstance],
-        *,
-        keep: bool,
-        reads_archive: bool,
     ) -> None:
         self.heard = 0
         self._keeper = keeper
         self._ingest = keeper.ingest
         self._organization_id = organization_id
-        self._wanted = wanted
         self._arrivals = arrivals
-        self._keep = keep
-        self._reads_archive = reads_archive
         # Where nobody says who gives out its Patient IDs, nobody else's are meant by them.
         self._source = entry.Source(DOOR, source.name, source.issuer or source.name)
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -129,7 +111,7 @@ class Landing:
 
     async def look(self) -> None:
         self.heard += 1
-        if not self._reads_archive:
+        if not self._arrivals.reads_archive:
             raise SourceFailed(
                 Ended.FAILED,
                 "it sends objects to us as to anybody, and the archive has that study of another patient",
@@ -142,7 +124,7 @@ class Landing:
             await self._take_what_is_here()
 
     async def _take_what_is_here(self) -> None:
-        for one in await self._keeper.here(self._organization_id, self._wanted):
+        for one in await self._keeper.here(self._organization_id, self._arrivals.wanted):
             self._arrivals.came(one)
 
     async def settle(self) -> None:
@@ -169,7 +151,7 @@ class Landing:
             if not self._arrivals.expects(one):
                 self.refuse(uid, "it is none of the objects that were asked for")
                 return
-            if self._keep:
+            if self._arrivals.keep:
                 await self._file(received)
             self._arrivals.came(one)
         except IsocenterError as error:

@@ -23,6 +23,7 @@ from isocenter.doors.http.gate import Gate
 from isocenter.doors.http.services import HttpLimits
 from isocenter.doors.http.witness import Told, Witness, caller
 from isocenter.doors.spanning.answers import (
+    DICOM_WEB,
     data_sets,
     envelope,
     headers_of,
@@ -37,6 +38,7 @@ from isocenter.features.spanner.running import Running, RunningQueries
 from isocenter.features.spanner.service import Spanned, Spanner
 from isocenter.platform.security import Action, NoRecorder, Permission, Recorder, Subject
 
+_PREFIX = "/api/v1/spanner"
 EVENT_STREAM = "text/event-stream"
 _SILENCE_S = 15.0
 """Proxies hang up after a minute, some after half of one."""
@@ -70,7 +72,7 @@ def qido_router(
     *,
     public_url: str = "",
 ) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/spanner", tags=["spanner"])
+    router = APIRouter(prefix=_PREFIX, tags=["spanner"])
     witness = Witness(recorder or NoRecorder(), "spanner-query")
     searches = gate.needs(Permission.SPANNER_SEARCH)
 
@@ -122,7 +124,7 @@ def qido_router(
             headers = _headers(request, spanned, question)
             if in_envelope:
                 return Response(orjson.dumps(envelope(spanned)), headers=headers, media_type=JSON)
-            base = Addresses(public_url, base_of(config_id)).base(request)
+            base = Addresses(public_url, DICOM_WEB.format(config_id=config_id)).base(request)
             return Response(data_sets(spanned.result, base), headers=headers, media_type=DICOM_JSON)
 
     _add_archive_routes(router, ask, searches)
@@ -170,7 +172,7 @@ def qido_router(
 
 def _add_archive_routes(router: APIRouter, ask: Ask, searches: Any) -> None:
     """A configuration as a DICOMweb origin server (PS3.18 Table 10.6.1-1): what viewers are pointed at."""
-    base = "/{config_id}/dicom-web"
+    base = DICOM_WEB.removeprefix(_PREFIX)
 
     @router.get(base + "/{resource}", responses=_DATA_SETS)
     async def search_all(
@@ -195,11 +197,6 @@ def _add_archive_routes(router: APIRouter, ask: Ask, searches: Any) -> None:
         request: Request, *, config_id: ConfigNumber, study: Uid, series: Uid, _: Subject = searches
     ) -> Response:
         return await ask(request, Level.INSTANCE, config_id, study=study, series=series)
-
-
-def base_of(config_id: int) -> str:
-    """Where a configuration's own DICOMweb services are."""
-    return f"/api/v1/spanner/{config_id}/dicom-web"
 
 
 def _headers(request: Request, spanned: Spanned, question: Asked) -> dict[str, str]:

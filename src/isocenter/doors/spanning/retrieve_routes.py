@@ -22,7 +22,7 @@ from isocenter.doors.dicomweb.retrieve import RetrieveTransaction
 from isocenter.doors.dicomweb.routes import guarded_route
 from isocenter.doors.dicomweb.witness import tell
 from isocenter.doors.http.services import HttpServices
-from isocenter.doors.spanning.answers import source_headers
+from isocenter.doors.spanning.answers import DICOM_WEB, source_headers
 from isocenter.features.archive.retrieve import StoredInstance
 from isocenter.features.spanner.retrieval.service import Retrievals
 from isocenter.features.spanner.retrieval.under_way import Retrieval
@@ -30,16 +30,14 @@ from isocenter.features.spanner.retrieval.wanted import Holding, Wanted
 from isocenter.kit.errors import NotFound
 from isocenter.platform.security import Permission
 
-BASE = "/api/v1/spanner/{config_id}/dicom-web"
-
 
 def retrieve_routes(services: HttpServices, retrievals: Retrievals[StoredInstance]) -> list[Route]:
     finder = SpannedInstances(retrievals)
-    found = retrieving_of(services, Addresses(services.public_url, BASE), finder)
+    found = retrieving_of(services, Addresses(services.public_url, DICOM_WEB), finder)
     streamed = _Streamed(finder, found.retrieve)
     by_path = {**found.by_path, STUDY: streamed.objects, SERIES: streamed.objects}
     return [
-        guarded_route(BASE + path, services, {"GET": (Permission.SPANNER_RETRIEVE, _told(endpoint))})
+        guarded_route(DICOM_WEB + path, services, {"GET": (Permission.SPANNER_RETRIEVE, _told(endpoint))})
         for path, endpoint in by_path.items()
     ]
 
@@ -66,11 +64,13 @@ class SpannedInstances:
 
     async def representative(self, request: Request, study: str, series: str = "") -> StoredInstance:
         """The middle one of the series that has the most: the others need not be retrieved for a picture."""
-        holdings = await self._retrievals.holdings(*_where(request), _wanted(study, series))
-        members = _largest_series(holdings)
+        members = _largest_series(await self.holdings(request, _wanted(study, series)))
         middle = members[len(members) // 2]
         [found] = await self.find(request, study, middle.series_uid, middle.sop_instance_uid)
         return found
+
+    async def holdings(self, request: Request, wanted: Wanted) -> Sequence[Holding]:
+        return await self._retrievals.holdings(*_where(request), wanted)
 
     async def begin(self, request: Request, wanted: Wanted) -> Retrieval[StoredInstance]:
         retrieval = await self._retrievals.begin(*_where(request), wanted)
@@ -86,17 +86,22 @@ class _Streamed:
         self._retrieve = retrieve
 
     async def objects(self, request: Request) -> Response:
-        wishes = object_wishes(parse_accept(accepted(request)))
-        if not any(wish.container == MULTIPART_RELATED for wish in wishes):
+        wishes = [
+            wish
+            for wish in object_wishes(parse_accept(accepted(request)))
+            if wish.container == MULTIPART_RELATED
+        ]
+        if not wishes:
             return await self._retrieve.objects(request)  # another container, or none that there is
         path = request.path_params
-        retrieval = await self._finder.begin(request, _wanted(path["study"], path.get("series", "")))
-        tell(request, {"part": "objects", "objects": retrieval.expected})
+        wanted = _wanted(path["study"], path.get("series", ""))
         if request.method == "HEAD":
-            with retrieval.attending():
-                pass
+            holdings = await self._finder.holdings(request, wanted)
+            tell(request, {"part": "objects", "objects": len(holdings)})
             return headers_alone({"content-type": f'{MULTIPART_RELATED}; type="{DICOM}"'})
-        return await self._retrieve.arriving(request, _arriving(retrieval))
+        retrieval = await self._finder.begin(request, wanted)
+        tell(request, {"part": "objects", "objects": retrieval.expected})
+        return await self._retrieve.arriving(wishes, _arriving(retrieval))
 
 
 async def _arriving(retrieval: Retrieval[StoredInstance]) -> AsyncGenerator[StoredInstance, None]:

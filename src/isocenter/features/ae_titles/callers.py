@@ -19,8 +19,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Whose data a caller works on, and what it may do with them."""
+    """Whose data a caller works on, and what it may do with them. ``spans``: the title that it has called
+    stands for many archives."""
 
     organization_id: int
     services: frozenset[AeService]
     caller: Caller
+    spans: bool = False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from isocenter.features.spanner.entries import Configuration, FailureStrategy, Source
@@ -15,6 +14,7 @@ from isocenter.features.spanner.merge import Answer, Gathered, Standing
 from isocenter.features.spanner.plan import Plan
 from isocenter.features.spanner.question import Question
 from isocenter.features.spanner.rows import Row
+from isocenter.features.spanner.shared import Shared
 from isocenter.kit.errors import Unavailable
 
 
@@ -74,48 +74,32 @@ class Result:
         return not any(one.is_missing or one.more for one in self.outcomes)
 
 
-@dataclass(eq=False)
-class Asking:
-    configuration: Configuration
-    question: Question
-    plan: Plan
-    at_us: int
-    events: list[Event] = field(default_factory=list)
-    gathered: Gathered = field(init=False)
-    _outcomes: list[Outcome] = field(default_factory=list)
-    _interested: int = 0
-    _is_cancelled: bool = False
-    _task: asyncio.Task[None] | None = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _took_s: float = 0.0
-    _settled: Result | None = None
+class Asking(Shared):
+    def __init__(self, configuration: Configuration, question: Question, plan: Plan, at_us: int) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.question = question
+        self.plan = plan
+        self.at_us = at_us
+        self.events: list[Event] = []
+        self._gathered = Gathered(question.level)
+        self._outcomes: list[Outcome] = []
+        self._took_s = 0.0
+        self._settled: Result | None = None
 
-    def __post_init__(self) -> None:
-        self.gathered = Gathered(self.question.level)
-
-    def start(self, run: FanOut, *, over: Callable[[], None]) -> None:
-        """``over`` is called when it has ended, however."""
-        self._task = asyncio.create_task(self._run(run))
-        self._task.add_done_callback(lambda _: over())
-
-    def when_over(self, call: Callable[[], None]) -> None:
-        """Called when it has ended, also at once."""
-        assert self._task is not None
-        self._task.add_done_callback(lambda _: call())
-
-    async def _run(self, run: FanOut) -> None:
+    async def run(self, fan_out: FanOut) -> None:
+        """To be started."""
         begun_s = asyncio.get_running_loop().time()
         try:
-            self._outcomes = await run.run(self.plan)
+            self._outcomes = await fan_out.run(self.plan)
         finally:
             self._took_s = asyncio.get_running_loop().time() - begun_s
-            self._tell()
 
     # ---- while it runs
 
     def take(self, source: Source, rows: Sequence[Row]) -> int:
         """How many of them were of no use."""
-        nameless = self.gathered.add(source.id, rows)
+        nameless = self._gathered.add(source.id, rows)
         self.events.append(Came(source, rows))
         self._tell()
         return nameless
@@ -123,35 +107,6 @@ class Asking:
     def ended(self, outcome: Outcome) -> None:
         self.events.append(outcome)
         self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    @property
-    def is_over(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Nobody was interested any more."""
-        return self._is_cancelled
-
-    @contextmanager
-    def interest(self) -> Iterator[None]:
-        """When nobody is interested any more, the question is cancelled at every source."""
-        self._interested += 1
-        try:
-            yield
-        finally:
-            self._interested -= 1
-            if not self._interested:
-                self.cancel()
-
-    def cancel(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._is_cancelled = True
-            self._task.cancel()
 
     async def watch(self) -> AsyncIterator[Event]:
         """What has come, then what comes, until it is over. Hold an `interest` meanwhile."""
@@ -161,7 +116,7 @@ class Asking:
             while seen < len(self.events):
                 yield self.events[seen]
                 seen += 1
-            if self.is_over or self._outcomes or self._is_cancelled:
+            if self.is_over:
                 return
             await news.wait()
 
@@ -170,18 +125,15 @@ class Asking:
     async def settled(self) -> Result:
         """Once all sources have answered, failed, or are no longer waited for. Raises SpanningFailed as the
         configuration has it, and where none has answered: that is not an empty answer."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
-        if self._task.cancelled():
-            raise Unavailable("The question was cancelled.", code="query-cancelled", remedy="Ask again.")
-        self._task.result()
+        await self._wait()
+        self._check_ended()
         self.check()
         return self.so_far()
 
     @property
     def outcome(self) -> QueryOutcome:
         """As it stands; for whoever leaves before it is over, cancelled."""
-        if self._is_cancelled or self._task is None or not self._task.done() or self._task.cancelled():
+        if self.is_cancelled or self._task is None or not self._task.done() or self._task.cancelled():
             return QueryOutcome.CANCELLED
         try:
             self._task.result()
@@ -216,7 +168,7 @@ class Asking:
         standings = [
             Standing(source.id, rank, source.issuer) for rank, source in enumerate(self.plan.trusted)
         ]
-        return self.gathered.answers(standings, joined=joined)
+        return self._gathered.answers(standings, joined=joined)
 
     def _merged(self) -> Result:
         question = self.question

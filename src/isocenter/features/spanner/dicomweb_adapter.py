@@ -25,7 +25,7 @@ from isocenter.features.spanner.keys import understood
 from isocenter.features.spanner.question import UNIQUE_KEYS, Question
 from isocenter.features.spanner.retrieval.keeping import Landing
 from isocenter.features.spanner.retrieval.orders import Order
-from isocenter.features.spanner.retrieval.parts import take_objects
+from isocenter.features.spanner.retrieval.wado_answer import take_objects
 from isocenter.features.spanner.rows import first_value, row_of_json, strings_attribute
 
 ANSWER_BYTES_MAX = 64 << 20

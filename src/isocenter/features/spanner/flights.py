@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isocenter.features.spanner.asking import Asking, Result
+from isocenter.features.spanner.asking import Asking
+from isocenter.features.spanner.shared import UnderWay
 from isocenter.kit.clock import Clock
 
 _ANSWERS_MAX = 512
@@ -21,7 +22,7 @@ _ROWS_MAX = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    result: Result
+    asking: Asking
     age_s: float
 
 
@@ -36,39 +37,33 @@ class Flights:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._under_way: dict[Hashable, Asking] = {}
-        self._kept: OrderedDict[Hashable, tuple[Result, float]] = OrderedDict()
+        self._under_way: UnderWay[Asking] = UnderWay()
+        self._kept: OrderedDict[Hashable, tuple[Asking, float]] = OrderedDict()
         self._rows = 0
         self.results: Counter[CacheResult] = Counter()
 
     @property
     def pending(self) -> int:
         """Questions that sources owe an answer to, those in line included."""
-        return sum(len(asking.waiting_for) for asking in self._under_way.values())
+        return sum(len(asking.waiting_for) for asking in self._under_way)
 
-    def join(self, key: Hashable, begin: Callable[[Callable[[], None]], Asking]) -> Asking:
-        """The one under way, or the one that ``begin(over)`` begins."""
+    def join(self, key: Hashable, begin: Callable[[], Asking]) -> Asking:
+        """The one under way, or the one that is begun."""
         known = self._under_way.get(key)
-        if known is not None and not (known.is_over or known.is_cancelled):
+        if known is not None:
             self.results[CacheResult.JOINED] += 1
             return known
-        asking = begin(lambda: self._over(key))
+        asking = begin()
         self.results[CacheResult.MISS] += 1
-        self._under_way[key] = asking
-        return asking
+        return self._under_way.put(key, asking)
 
-    def _over(self, key: Hashable) -> None:
-        asking = self._under_way.get(key)
-        if asking is not None and asking.is_over:
-            del self._under_way[key]
-
-    def keep(self, key: Hashable, result: Result) -> None:
+    def keep(self, key: Hashable, asking: Asking) -> None:
         """Only what is complete: a source that failed is asked again by the next who asks."""
-        if not result.is_complete:
+        if not asking.so_far().is_complete:
             return
         self._drop(key)
-        self._kept[key] = (result, self._clock.monotonic_s())
-        self._rows += len(result.answers)
+        self._kept[key] = (asking, self._clock.monotonic_s())
+        self._rows += _rows_of(asking)
         while len(self._kept) > _ANSWERS_MAX or (self._rows > _ROWS_MAX and self._kept):
             self._drop(next(iter(self._kept)))
 
@@ -76,18 +71,21 @@ class Flights:
         found = self._kept.get(key)
         if found is None:
             return None
-        result, since_s = found
+        asking, since_s = found
         age_s = self._clock.monotonic_s() - since_s
         if age_s >= age_max_s:
             self._drop(key)
             return None
         self.results[CacheResult.HIT] += 1
-        return Kept(result, age_s)
+        return Kept(asking, age_s)
 
     def _drop(self, key: Hashable) -> None:
         if (found := self._kept.pop(key, None)) is not None:
-            self._rows -= len(found[0].answers)
+            self._rows -= _rows_of(found[0])
 
     def cancel(self) -> None:
-        for asking in list(self._under_way.values()):
-            asking.cancel()
+        self._under_way.cancel()
+
+
+def _rows_of(asking: Asking) -> int:
+    return sum(one.rows for one in asking.so_far().outcomes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from isocenter.features.spanner.adapters import Adapt, Adapters, Reached
@@ -105,7 +105,7 @@ class Spanner:
             kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
             if kept is not None:
                 self._query_ended(QueryOutcome.COMPLETE, begun_s)
-                spanned = Spanned(kept.result, kept.age_s)
+                spanned = Spanned(kept.asking.so_far(), kept.age_s)
                 self._note(organization_id, config_id, question, asker, spanned, QueryOutcome.COMPLETE)
                 return spanned
         asking = self._begin(organization_id, set_up, question, key)
@@ -115,7 +115,7 @@ class Spanner:
         finally:
             self._query_ended(asking.outcome, begun_s)
             self._note(organization_id, config_id, question, asker, Spanned(asking.so_far()), asking.outcome)
-        self._flights.keep(key, result)
+        self._flights.keep(key, asking)
         return Spanned(result)
 
     async def begin(
@@ -134,10 +134,15 @@ class Spanner:
         return asking
 
     async def gather(self, organization_id: int, set_up: SetUp, question: Question) -> Asking:
-        """Asked for a retrieval, and settled. Raises as `ask` does."""
-        asking = self._begin(organization_id, set_up, question, _key(organization_id, set_up, question))
+        """Asked for a retrieval, now or of late, and settled. Raises as `ask` does."""
+        key = _key(organization_id, set_up, question)
+        kept = self._flights.kept(key, age_max_s=set_up.configuration.cache_seconds)
+        if kept is not None:
+            return kept.asking
+        asking = self._begin(organization_id, set_up, question, key)
         with asking.interest():
             await asking.settled()
+        self._flights.keep(key, asking)
         return asking
 
     def _query_ended(self, outcome: QueryOutcome, begun_s: float) -> None:
@@ -174,7 +179,7 @@ class Spanner:
     def _begin(self, organization_id: int, set_up: SetUp, question: Question, key: Hashable) -> Asking:
         """The one under way, or a new one. Raises InvalidInput before anybody is asked."""
 
-        def begin(over: Callable[[], None]) -> Asking:
+        def begin() -> Asking:
             sources = [mapped.source for mapped in set_up.sources]
             turnstiles = {one.id: self.turnstile(organization_id, one) for one in sources}
             conditions = {source_id: one.condition() for source_id, one in turnstiles.items()}
@@ -185,7 +190,7 @@ class Spanner:
                 self.measures.source_ended(organization_id, outcome)
                 asking.ended(outcome)
 
-            run = FanOut(
+            fan_out = FanOut(
                 organization_id,
                 question,
                 self.adapters.of,
@@ -193,7 +198,7 @@ class Spanner:
                 take=asking.take,
                 ending=ended,
             )
-            asking.start(run, over=over)
+            asking.start(asking.run(fan_out))
             return asking
 
         return self._flights.join(key, begin)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from isocenter.dimse.net.bodies import Buffer
 from isocenter.dimse.net.service import StoreSink
 from isocenter.dimse.protocol.messages import CStoreRequest
 from isocenter.features.spanner.entries import Source
@@ -33,7 +32,20 @@ H_contra = TypeVar("H_contra", bound=HeldObject, contravariant=True)
 
 
 class Arrivals(Protocol[H_contra]):
-    """Who hears what became of each object that a source gave."""
+    """Who hears what became of each object that a source gave.
+
+    ``keep``: they are archived; else they are at hand for a while. ``reads_archive``: what a source sends to
+    our own door may be read in the archive, whose study is the same patient's.
+    """
+
+    @property
+    def wanted(self) -> Wanted: ...
+
+    @property
+    def keep(self) -> bool: ...
+
+    @property
+    def reads_archive(self) -> bool: ...
 
     def expects(self, one: H_contra) -> bool:
         """Whether it belongs to what was asked for; what does not is neither kept nor passed on."""
@@ -73,30 +85,11 @@ class Keeper(Protocol[H_co]):
     """The archive, as retrieving sees it."""
 
     async def here(self, organization_id: int, wanted: Wanted) -> Sequence[H_co]:
-        """What it has of it, in display order. Raises Unavailable."""
+        """What it has of it, in display order. Raises Unavailable; Conflict where some must not leave."""
         ...
 
     async def patient_here(self, organization_id: int, study_uid: str) -> Person | None:
         """Whose study that is here; None: it is not here. Raises Unavailable."""
         ...
 
-    def landing(
-        self,
-        organization_id: int,
-        source: Source,
-        wanted: Wanted,
-        arrivals: Arrivals[H_co],
-        *,
-        keep: bool,
-        reads_archive: bool,
-    ) -> Landing:
-        """``keep``: what comes is archived; else it is at hand for a while. ``reads_archive``: what comes by
-        our own door may be read there: the archive's study is the same patient's."""
-        ...
-
-
-async def poured(sink: StoreSink, data: Buffer) -> None:
-    """Some bytes of an object, as fast as the sink takes them."""
-    waiting: Awaitable[None] | None = sink.write(memoryview(data))
-    if waiting is not None:
-        await waiting
+    def landing(self, organization_id: int, source: Source, arrivals: Arrivals[H_co]) -> Landing: ...

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Coroutine, Hashable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic
 
-from isocenter.features.spanner.adapters import Adapters
+from isocenter.dicom.tags import PATIENT_ID
 from isocenter.features.spanner.asking import Asking, SpanningFailed
 from isocenter.features.spanner.breaker import BreakerState
 from isocenter.features.spanner.configurations import SetUp
@@ -24,6 +23,7 @@ from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.retrieval.under_way import Retrieval
 from isocenter.features.spanner.retrieval.wanted import Holding, Wanted, holdings_of
 from isocenter.features.spanner.service import Spanner
+from isocenter.features.spanner.shared import UnderWay
 from isocenter.kit.clock import Clock
 from isocenter.kit.errors import Conflict, IsocenterError, NotFound
 
@@ -34,17 +34,6 @@ have to be fetched from a tape."""
 HELD_S = 900.0
 """How long objects that are not kept are at hand after they came. The sweep takes them a day later at the
 latest (``sweep_grace_s``)."""
-
-_CHECKED_MAX = 10_000
-_RECENT_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """A study is one patient's in all sources. ``agrees``: and in the archive's copy, if there is one."""
-
-    since_s: float
-    agrees: bool
 
 
 class Retrievals(Generic[H]):
@@ -61,13 +50,9 @@ class Retrievals(Generic[H]):
     ) -> None:
         self._spanner = spanner
         self._keeper = keeper
-        self._clock = clock
         self._silence_s_min = silence_s_min
-        self._held_s = held_s
-        self.at_hand: AtHand[H] = AtHand(clock, held_s)
-        self._under_way: dict[Hashable, Retrieval[H]] = {}
-        self._recent: OrderedDict[Hashable, tuple[float, Retrieval[H]]] = OrderedDict()
-        self._checked: OrderedDict[StudyKey, _Checked] = OrderedDict()
+        self._at_hand: AtHand[H] = AtHand(clock, held_s)
+        self._under_way: UnderWay[Retrieval[H]] = UnderWay()
         self._places: dict[SourceKey, asyncio.Semaphore] = {}
 
     async def begin(self, organization_id: int, config_id: int, wanted: Wanted) -> Retrieval[H]:
@@ -75,15 +60,16 @@ class Retrievals(Generic[H]):
         tell of two patients, SpanningFailed as the configuration has it, InvalidInput, Unavailable."""
         set_up = await self._spanner.set_up(organization_id, config_id)
         key = (organization_id, config_id, set_up.configuration.version, wanted)
-        known = self._joined(key) or self._recently(key, set_up.configuration.cache_seconds)
-        if known is None:
+        retrieval = self._under_way.get(key)
+        if retrieval is None:
             located = await self._located(organization_id, set_up, wanted)
-            known = self._joined(key)  # somebody else may have asked meanwhile
-        if known is None:
-            known = self._under_way[key] = located
-            known.start(partial(self._fetch, organization_id, set_up, known), partial(self._over, key, known))
-        known.attend()
-        return known
+            retrieval = self._under_way.get(key)  # somebody else may have asked meanwhile
+        if retrieval is None:
+            retrieval = located
+            retrieval.start(retrieval.run(partial(self._fetch, organization_id, set_up, retrieval)))
+            self._under_way.put(key, retrieval)
+        retrieval.attend()
+        return retrieval
 
     async def holdings(self, organization_id: int, config_id: int, wanted: Wanted) -> Sequence[Holding]:
         """Who has what of it; nothing is retrieved. Raises as `begin` does."""
@@ -93,16 +79,12 @@ class Retrievals(Generic[H]):
     async def one_at_hand(self, organization_id: int, config_id: int, wanted: Wanted) -> H | None:
         """One instance, if nobody has to be asked for it: it came of late, or the archive has it and means
         the same by its study as the sources. Raises NotFound, Unavailable."""
-        here = await self._read_here(organization_id, config_id, wanted)
-        found = here or self.at_hand.of(StudyKey(organization_id, config_id, wanted.study_uid), wanted)
-        return found[0] if found else None
-
-    async def _read_here(self, organization_id: int, config_id: int, wanted: Wanted) -> Sequence[H]:
+        study = StudyKey(organization_id, config_id, wanted.study_uid)
         set_up = await self._spanner.set_up(organization_id, config_id)
-        known = self._checked.get(StudyKey(organization_id, config_id, wanted.study_uid))
-        if known is None or self._clock.monotonic_s() - known.since_s >= self._held_s or not known.agrees:
-            return []
-        return await self._keeper.here(organization_id, wanted) if uses_archive(set_up) else []
+        if uses_archive(set_up) and self._at_hand.archive_agrees(study):
+            for one in await self._keeper.here(organization_id, wanted):
+                return one
+        return next(iter(self._at_hand.of(study, wanted)), None)
 
     # ---- who has it
 
@@ -111,11 +93,13 @@ class Retrievals(Generic[H]):
             self._spanner.gather(organization_id, set_up, wanted.study_question()),
             self._spanner.gather(organization_id, set_up, wanted.question()),
         )
-        of_patient, agrees = await self._one_patient(organization_id, set_up, wanted, studies)
+        study = StudyKey(organization_id, set_up.configuration.id, wanted.study_uid)
+        of_patient = await self._check_patient(study, set_up, studies)
         holdings = holdings_of(wanted, instances.joined(), of_patient)
         outcomes = instances.so_far().outcomes
         if not holdings:
             raise _nowhere(wanted, [*studies.so_far().outcomes, *outcomes])
+        agrees = self._at_hand.archive_agrees(study)
         retrieval = Retrieval[H](
             wanted,
             holdings,
@@ -124,7 +108,7 @@ class Retrievals(Generic[H]):
             archive_agrees=agrees,
             attempts_max=1 + set_up.configuration.retry_attempts,
         )
-        found = self.at_hand.of(StudyKey(organization_id, set_up.configuration.id, wanted.study_uid), wanted)
+        found = self._at_hand.of(study, wanted)
         if agrees and uses_archive(set_up):
             found = [*await self._keeper.here(organization_id, wanted), *found]
         expected = {one.key for one in holdings}
@@ -133,12 +117,8 @@ class Retrievals(Generic[H]):
                 retrieval.came(one)
         return retrieval
 
-    async def _one_patient(
-        self, organization_id: int, set_up: SetUp, wanted: Wanted, studies: Asking
-    ) -> tuple[frozenset[int], bool]:
-        """The sources that say whose study it is, and whether the archive's copy is the same patient's.
-
-        Raises Conflict where the sources' are not."""
+    async def _check_patient(self, study: StudyKey, set_up: SetUp, studies: Asking) -> frozenset[int]:
+        """The sources that say whose study it is. Raises Conflict where they mean different patients."""
         answers = studies.joined()
         if len(answers) > 1:
             names = {mapped.source.id: mapped.source.name for mapped in set_up.sources}
@@ -148,18 +128,14 @@ class Retrievals(Generic[H]):
                 code="study-of-two-patients",
                 remedy="Retrieve it from the archive that is right, and have the other corrected.",
             )
-        here = await self._keeper.patient_here(organization_id, wanted.study_uid)
+        here = await self._keeper.patient_here(study.organization_id, study.study_uid)
         issuers = {mapped.source.id: mapped.source.issuer for mapped in set_up.sources}
         agrees = here is None or all(
-            same_in_one_study(here, person_of(answer.row, issuers.get(answer.found_in[0], "")))
+            same_in_one_study(here, person_of(answer.row, issuers.get(answer.origins.get(PATIENT_ID, 0), "")))
             for answer in answers
         )
-        key = StudyKey(organization_id, set_up.configuration.id, wanted.study_uid)
-        self._checked[key] = _Checked(self._clock.monotonic_s(), agrees)
-        self._checked.move_to_end(key)
-        if len(self._checked) > _CHECKED_MAX:
-            self._checked.popitem(last=False)
-        return frozenset(source_id for answer in answers for source_id in answer.found_in), agrees
+        self._at_hand.checked(study, archive_agrees=agrees)
+        return frozenset(source_id for answer in answers for source_id in answer.found_in)
 
     def _ranked(self, organization_id: int, set_up: SetUp) -> list[Mapped]:
         """The best first: those that do not rest, the most trusted, the quickest."""
@@ -179,21 +155,19 @@ class Retrievals(Generic[H]):
         """Raises SourceFailed."""
         [mapped] = [one for one in set_up.sources if one.source.id == order.source_id]
         source = mapped.source
-        study = StudyKey(organization_id, set_up.configuration.id, order.study_uid)
-        given = self._spanner.measures.objects
-        arrivals = _Arrivals(self.at_hand, study, retrieval, (organization_id, source.id), given)
-        landing = self._keeper.landing(
-            organization_id,
-            source,
-            retrieval.wanted,
-            arrivals,
+        arrivals = _Arrivals(
+            retrieval,
+            self._at_hand,
+            StudyKey(organization_id, set_up.configuration.id, order.study_uid),
+            (organization_id, source.id),
+            self._spanner.measures.objects,
             keep=set_up.configuration.keep_retrieved,
-            reads_archive=retrieval.archive_agrees,
         )
+        landing = self._keeper.landing(organization_id, source, arrivals)
         timeout_s = mapped.timeout_override or set_up.configuration.timeout_seconds
         async with self._place(organization_id, mapped):
             try:
-                adapter = self._adapters.of(organization_id, source)
+                adapter = self._spanner.adapters.of(organization_id, source)
                 await _heard_of(
                     adapter.fetch(order, landing), landing, silence_s=max(timeout_s, self._silence_s_min)
                 )
@@ -203,10 +177,6 @@ class Retrievals(Generic[H]):
             finally:
                 await landing.settle()
 
-    @property
-    def _adapters(self) -> Adapters:
-        return self._spanner.adapters
-
     def _place(self, organization_id: int, mapped: Mapped) -> asyncio.Semaphore:
         """Half of what a source is asked to bear: questions must get through beside long retrievals."""
         key = organization_id, mapped.source.id
@@ -214,30 +184,8 @@ class Retrievals(Generic[H]):
             self._places[key] = asyncio.Semaphore(max(mapped.source.limits.at_once // 2, 1))
         return self._places[key]
 
-    # ---- who asks the same
-
-    def _joined(self, key: Hashable) -> Retrieval[H] | None:
-        found = self._under_way.get(key)
-        return None if found is None or found.is_cancelled else found
-
-    def _over(self, key: Hashable, retrieval: Retrieval[H]) -> None:
-        if self._under_way.get(key) is retrieval:
-            del self._under_way[key]
-        if retrieval.is_complete and not any(one.is_missing for one in retrieval.outcomes):
-            self._recent[key] = self._clock.monotonic_s(), retrieval
-            if len(self._recent) > _RECENT_MAX:
-                self._recent.popitem(last=False)
-
-    def _recently(self, key: Hashable, age_max_s: float) -> Retrieval[H] | None:
-        now_s = self._clock.monotonic_s()
-        while self._recent and now_s - next(iter(self._recent.values()))[0] >= age_max_s:
-            self._recent.popitem(last=False)
-        found = self._recent.get(key)
-        return None if found is None else found[1]
-
     def close(self) -> None:
-        for retrieval in list(self._under_way.values()):
-            retrieval.cancel()
+        self._under_way.cancel()
 
 
 class _Arrivals(Generic[H]):
@@ -245,17 +193,22 @@ class _Arrivals(Generic[H]):
 
     def __init__(
         self,
+        retrieval: Retrieval[H],
         at_hand: AtHand[H],
         study: StudyKey,
-        retrieval: Retrieval[H],
         source: SourceKey,
         given: Counter[SourceKey],
+        *,
+        keep: bool,
     ) -> None:
+        self._retrieval = retrieval
         self._at_hand = at_hand
         self._study = study
-        self._retrieval = retrieval
         self._source = source
         self._given = given
+        self.keep = keep
+        self.wanted = retrieval.wanted
+        self.reads_archive = retrieval.archive_agrees
         self.expects = retrieval.expects
         self.refused = retrieval.refused
         self.broke = retrieval.broke

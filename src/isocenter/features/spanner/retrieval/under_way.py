@@ -1,13 +1,12 @@
 """A retrieval under way: from several sources at once, object by object; others stand in for those that fail.
 
-Whoever asks for the same meanwhile shares it; when nobody is interested any more, sources are told to stop.
+Whoever asks for the same meanwhile shares it (`Shared`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Generic
 
 from isocenter.features.spanner.entries import Source
@@ -16,6 +15,7 @@ from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.retrieval.keeping import H
 from isocenter.features.spanner.retrieval.orders import Order, orders
 from isocenter.features.spanner.retrieval.wanted import Holding, Key, Wanted
+from isocenter.features.spanner.shared import Shared
 from isocenter.kit.errors import IsocenterError, Unavailable
 from isocenter.platform.telemetry import get_logger
 
@@ -36,7 +36,7 @@ class RetrievalIncomplete(Unavailable):
         )
 
 
-class Retrieval(Generic[H]):
+class Retrieval(Shared, Generic[H]):
     """``held``: what is at hand, in the order in which it came. ``outcomes``: how asking who has it ended.
     ``archive_agrees``: the archive's copy, if there is one, is the same patient's."""
 
@@ -50,14 +50,14 @@ class Retrieval(Generic[H]):
         archive_agrees: bool,
         attempts_max: int,
     ) -> None:
+        super().__init__()
         self.wanted = wanted
         self.archive_agrees = archive_agrees
         self.outcomes = outcomes
         self.held: list[H] = []
-        self.is_cancelled = False
-        self._holdings = list(holdings)
+        self.holdings = holdings
         self._missing: dict[Key, None] = dict.fromkeys(one.key for one in holdings)
-        self._sources = {source.id: source for source in ranking}
+        self._names = {source.id: source.name for source in ranking}
         self._ranking = [source.id for source in ranking]
         self._attempts_max = attempts_max
         self._attempts: dict[int, int] = {}
@@ -66,28 +66,17 @@ class Retrieval(Generic[H]):
         self._refused: dict[str, str] = {}
         self._broken: IsocenterError | None = None
         self._known: set[Key] = set()
-        self._attending = 0
-        self._task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
 
     # ---- running
 
-    def start(self, fetch: Fetch, over: Callable[[], None]) -> None:
-        self._task = asyncio.create_task(self._run(fetch), name="spanned retrieval")
-        self._task.add_done_callback(lambda _: self._tell())
-        self._task.add_done_callback(lambda _: over())
-
-    async def _run(self, fetch: Fetch) -> None:
+    async def run(self, fetch: Fetch) -> None:
+        """To be started."""
         while self._broken is None and (
-            ordered := orders(self.wanted, self._holdings, self._missing, self._tried, self._ranking)
+            ordered := orders(self.wanted, self.holdings, self._missing, self._tried, self._ranking)
         ):
-            tasks = [asyncio.create_task(self._fetch(fetch, order)) for order in ordered]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            async with asyncio.TaskGroup() as group:
+                for order in ordered:
+                    group.create_task(self._fetch(fetch, order))
 
     async def _fetch(self, fetch: Fetch, order: Order) -> None:
         source_id = order.source_id
@@ -131,22 +120,13 @@ class Retrieval(Generic[H]):
 
     def broke(self, error: IsocenterError) -> None:
         self._broken = self._broken or error
-        if self._task is not None:
-            self._task.cancel()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+        self.cancel()
 
     # ---- for whoever asked
 
-    @property
-    def holdings(self) -> Sequence[Holding]:
-        return self._holdings
-
     def in_order(self) -> list[H]:
         """What is at hand as the answers about it are ordered, whichever came first."""
-        place = {one.key: number for number, one in enumerate(self._holdings)}
+        place = {one.key: number for number, one in enumerate(self.holdings)}
         last = len(place)
         return sorted(
             self.held, key=lambda one: place.get((one.series_instance_uid, one.sop_instance_uid), last)
@@ -160,33 +140,6 @@ class Retrieval(Generic[H]):
     @property
     def missing_uids(self) -> list[str]:
         return [uid for _, uid in self._missing]
-
-    @property
-    def is_over(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    @property
-    def is_complete(self) -> bool:
-        return self.is_over and not self._missing and self._broken is None
-
-    def attend(self) -> None:
-        self._attending += 1
-
-    @contextmanager
-    def attending(self) -> Iterator[None]:
-        """For whoever `Retrievals.begin` gave it to; when the last of them has gone, the sources are told to
-        stop."""
-        try:
-            yield
-        finally:
-            self._attending -= 1
-            if not self._attending:
-                self.cancel()
-
-    def cancel(self) -> None:
-        if self._task is not None and not self._task.done():
-            self.is_cancelled = True
-            self._task.cancel()
 
     async def batches(self) -> AsyncGenerator[Sequence[H], None]:
         """What has come, then what comes, as much of it as there is each time, until it is over."""
@@ -203,29 +156,25 @@ class Retrieval(Generic[H]):
 
     async def settled(self) -> list[H]:
         """All of it. Raises as `check` does."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
+        await self._wait()
         self.check()
         return self.held
 
     def check(self) -> None:
-        """Raises RetrievalIncomplete; what went wrong here, where nothing could be taken in."""
-        assert self._task is not None
+        """Once it is over. Raises RetrievalIncomplete, and what kept us from taking anything in."""
         if self._broken is not None:
             raise self._broken
-        if self._task.cancelled():
-            raise Unavailable("The retrieval was cancelled.", code="query-cancelled", remedy="Ask again.")
-        self._task.result()
+        self._check_ended()
         if self._missing:
             raise RetrievalIncomplete(len(self._missing), self.expected, self.reasons())
 
     def reasons(self) -> list[str]:
         """Why something is missing, in words, each once."""
-        names: Mapping[int, Source] = self._sources
-        found = [f"{names[source_id].name}: {why}" for source_id, why in self._why.items()]
+        missing = set(self.missing_uids)
+        found = [f"{self._names[source_id]}: {why}" for source_id, why in self._why.items()]
         if self._broken is not None:
             found.append(self._broken.detail)
-        found += [why for uid, why in self._refused.items() if uid in set(self.missing_uids)]
+        found += [why for uid, why in self._refused.items() if uid in missing]
         return list(dict.fromkeys(found)) or ["no source is left that has them"]
 
 

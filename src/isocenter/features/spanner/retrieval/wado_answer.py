@@ -7,7 +7,7 @@ from email.message import Message
 
 from isocenter.dimse.net.service import StoreSink
 from isocenter.features.spanner.failures import Ended, SourceFailed
-from isocenter.features.spanner.retrieval.keeping import Landing, poured
+from isocenter.features.spanner.retrieval.keeping import Landing
 from isocenter.kit.multipart import MalformedMultipart, MultipartReader, PartBegins, PartData, PartEnds
 
 _PARTS_MAX = 1_000_000
@@ -30,8 +30,7 @@ async def _alone(body: AsyncIterator[bytes], landing: Landing) -> None:
     sink = landing.receive(None, "")
     try:
         async for piece in body:
-            landing.heard += 1
-            await poured(sink, piece)
+            await _pour(sink, piece)
     except BaseException:
         await sink.abort()
         raise
@@ -43,14 +42,13 @@ async def _parts(boundary: str, body: AsyncIterator[bytes], landing: Landing) ->
     try:
         reader = MultipartReader(boundary, parts_max=_PARTS_MAX)
         async for piece in body:
-            landing.heard += 1
             for event in reader.feed(piece):
                 match event:
                     case PartBegins():
                         sink = landing.receive(None, "")
                     case PartData(data):
                         assert sink is not None
-                        await poured(sink, data)
+                        await _pour(sink, data)
                     case PartEnds():
                         assert sink is not None
                         whole, sink = sink, None
@@ -62,3 +60,10 @@ async def _parts(boundary: str, body: AsyncIterator[bytes], landing: Landing) ->
     finally:
         if sink is not None:
             await sink.abort()
+
+
+async def _pour(sink: StoreSink, data: bytes | memoryview) -> None:
+    """As fast as the sink takes it."""
+    waiting = sink.write(memoryview(data))
+    if waiting is not None:
+        await waiting
