@@ -49,6 +49,18 @@ def test_the_rest_of_a_series_is_asked_for_one_by_one() -> None:
     assert (part.source_id, part.series_uids, part.instance_uids) == (2, ("1.2.1",), ("1.2.1.2",))
 
 
+def test_no_list_of_uids_is_longer_than_an_element_may_be() -> None:
+    """64 KB in explicit VR; a large CT that breaks off in the middle leaves more than a thousand."""
+    holdings = [holding(1, number, 1, 2) for number in range(1, 1200)] + [holding(1, 1200, 1)]
+    rest = {one.key: {1} for one in holdings}
+    ordered = asked(holdings, tried=rest)
+    assert [order.source_id for order in ordered] == [2]  # it has nothing else of the series
+    others = [*holdings, holding(1, 1300, 2)]
+    parts = orders(Wanted(STUDY), others, [one.key for one in holdings], rest, SOURCES)
+    assert [len(order.instance_uids) for order in parts] == [500, 500, 199]
+    assert len(frozenset().union(*(order.keys for order in parts))) == 1199
+
+
 def test_the_ranking_decides() -> None:
     [order] = asked([holding(1, 1, 1, 2, 3)], ranking=(3, 1, 2))
     assert order.source_id == 3

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from isocenter.features.spanner.retrieval.wanted import Holding, Key, Wanted
 
+UIDS_MAX = 500
+"""In one order: a UI element of explicit VR is 64 KB long at most (PS3.5 §7.1.2); some peers take less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -69,8 +72,10 @@ def _orders_of(
         if not wanted.instance_uids and len(members) == sum(one.series_uid == series_uid for one in has):
             whole += members
         else:
-            instances = tuple(one.sop_instance_uid for one in members)
-            parts.append(_order(wanted, source_id, members, (series_uid,), instances))
+            for first in range(0, len(members), UIDS_MAX):
+                some = members[first : first + UIDS_MAX]
+                instances = tuple(one.sop_instance_uid for one in some)
+                parts.append(_order(wanted, source_id, some, (series_uid,), instances))
     if whole:
         series_uids = tuple(dict.fromkeys(one.series_uid for one in whole))
         parts.insert(0, _order(wanted, source_id, whole, series_uids))
