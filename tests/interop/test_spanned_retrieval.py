@@ -169,6 +169,44 @@ async def test_nobody_stands_in(enterprise: Enterprise, study: list[Image]) -> N
     assert sum(enterprise.spanner.measures.objects.values()) == COUNT
 
 
+@pytest.mark.parametrize("keep", [False, True], ids=["passed on", "kept"])
+async def test_what_came_is_given_where_its_source_does_not_answer_any_more(
+    enterprise: Enterprise, study: list[Image], keep: bool
+) -> None:
+    enterprise.configuration = replace(enterprise.configuration, keep_retrieved=keep)
+    await enterprise.archive.send(*study[:3])
+    enterprise.add("own")
+    async with BrokenLine(enterprise.orthanc.dicom_port, 1 << 30).standing() as line:
+        enterprise.add("get", line.port)
+        await check(enterprise, study, await enterprise.retrieve(study))
+    retrieval = await enterprise.begin(study)
+    assert [one.is_missing for one in retrieval.outcomes] == [False, True]
+    with retrieval.attending():
+        await check(enterprise, study, await retrieval.settled())
+
+
+async def test_what_came_as_another_patients_is_forgotten(enterprise: Enterprise, study: list[Image]) -> None:
+    """The archive that had it does not answer any more, and another one tells of somebody else."""
+    async with BrokenLine(enterprise.orthanc.dicom_port, 1 << 30).standing() as line:
+        enterprise.add("get", line.port)
+        await check(enterprise, study, await enterprise.retrieve(study))
+    stranger = study[0].but(sop="1.2.3", name="ANOTHER^ONE", patient_id="OTHER", birth_date="19010101")
+    await enterprise.archive.send(stranger)
+    enterprise.add("own")
+    enterprise.spanner.forget(ORGANIZATION)
+    await check(enterprise, [stranger], await enterprise.retrieve(study))
+
+
+async def test_what_its_source_has_deleted_is_not_given(
+    enterprise: Enterprise, study: list[Image], orthanc: Orthanc
+) -> None:
+    enterprise.add("web")
+    await check(enterprise, study, await enterprise.retrieve(study))
+    [there] = orthanc.request("POST", "/tools/lookup", study[0].sop.encode())
+    orthanc.request("DELETE", there["Path"])
+    await check(enterprise, study[1:], await enterprise.retrieve(study))
+
+
 async def test_who_asks_for_the_same_shares_it(enterprise: Enterprise, study: list[Image]) -> None:
     enterprise.add("web")
     first, second = await asyncio.gather(enterprise.retrieve(study), enterprise.retrieve(study))

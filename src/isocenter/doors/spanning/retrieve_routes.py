@@ -64,7 +64,11 @@ class SpannedInstances:
 
     async def representative(self, request: Request, study: str, series: str = "") -> StoredInstance:
         """The middle one of the series that has the most: the others need not be retrieved for a picture."""
-        members = _largest_series(await self.holdings(request, _wanted(study, series)))
+        holdings = await self.holdings(request, _wanted(study, series))
+        if not holdings:  # what is at hand of archives that do not answer
+            instances = await self.find(request, study, series)
+            return instances[len(instances) // 2]
+        members = _largest_series(holdings)
         middle = members[len(members) // 2]
         [found] = await self.find(request, study, middle.series_uid, middle.sop_instance_uid)
         return found

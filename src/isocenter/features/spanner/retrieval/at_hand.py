@@ -9,7 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple
 
-from isocenter.features.spanner.retrieval.keeping import H
+from isocenter.features.spanner.persons import Person, same_in_one_study
+from isocenter.features.spanner.retrieval.keeping import H, key_of
 from isocenter.features.spanner.retrieval.wanted import Key, Wanted
 from isocenter.kit.clock import Clock
 
@@ -27,6 +28,7 @@ class StudyKey(NamedTuple):
 
 @dataclass(slots=True)
 class _Study(Generic[H]):
+    patient: Person
     archive_agrees: bool
     since_s: float
     objects: dict[Key, H] = field(default_factory=dict)
@@ -41,10 +43,14 @@ class AtHand(Generic[H]):
         self._studies: OrderedDict[StudyKey, _Study[H]] = OrderedDict()
         self._count = 0
 
-    def checked(self, study: StudyKey, *, archive_agrees: bool) -> None:
-        """All sources mean one patient by it; ``archive_agrees``: and the archive's copy, if there is one."""
-        known = self._studies.setdefault(study, _Study(archive_agrees, 0.0))
-        known.archive_agrees = archive_agrees
+    def checked(self, study: StudyKey, patient: Person, *, archive_agrees: bool) -> None:
+        """Those sources that answered mean that patient by it; ``archive_agrees``: so does the archive's
+        copy, if there is one. What came of it as another patient's is forgotten."""
+        known = self._studies.setdefault(study, _Study(patient, archive_agrees, 0.0))
+        if not same_in_one_study(known.patient, patient):
+            self._count -= len(known.objects)
+            known.objects.clear()
+        known.patient, known.archive_agrees = patient, archive_agrees
         self._heard_of(study, known)
         while len(self._studies) > STUDIES_MAX or self._is_stale(next(iter(self._studies.values()))):
             self._forget_oldest()
@@ -54,7 +60,8 @@ class AtHand(Generic[H]):
         known = self._studies.get(study)
         if known is None:
             return
-        self._count += (key := (one.series_instance_uid, one.sop_instance_uid)) not in known.objects
+        key = key_of(one)
+        self._count += key not in known.objects
         known.objects[key] = one
         self._heard_of(study, known)
         while self._count > OBJECTS_MAX and len(self._studies) > 1:

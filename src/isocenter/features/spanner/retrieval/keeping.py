@@ -9,7 +9,7 @@ from isocenter.dimse.net.service import StoreSink
 from isocenter.dimse.protocol.messages import CStoreRequest
 from isocenter.features.spanner.entries import Source
 from isocenter.features.spanner.persons import Person
-from isocenter.features.spanner.retrieval.wanted import Wanted
+from isocenter.features.spanner.retrieval.wanted import Key, Wanted
 from isocenter.kit.errors import IsocenterError
 
 
@@ -29,6 +29,10 @@ class HeldObject(Protocol):
 H = TypeVar("H", bound=HeldObject)
 H_co = TypeVar("H_co", bound=HeldObject, covariant=True)
 H_contra = TypeVar("H_contra", bound=HeldObject, contravariant=True)
+
+
+def key_of(one: HeldObject) -> Key:
+    return one.series_instance_uid, one.sop_instance_uid
 
 
 class Arrivals(Protocol[H_contra]):

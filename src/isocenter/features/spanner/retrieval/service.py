@@ -18,7 +18,7 @@ from isocenter.features.spanner.fan_out import Outcome
 from isocenter.features.spanner.measures import SourceKey
 from isocenter.features.spanner.persons import person_of, same_in_one_study
 from isocenter.features.spanner.retrieval.at_hand import AtHand, StudyKey
-from isocenter.features.spanner.retrieval.keeping import H, Keeper, Landing
+from isocenter.features.spanner.retrieval.keeping import H, Keeper, Landing, key_of
 from isocenter.features.spanner.retrieval.orders import Order
 from isocenter.features.spanner.retrieval.under_way import Retrieval
 from isocenter.features.spanner.retrieval.wanted import Holding, Wanted, holdings_of
@@ -96,10 +96,17 @@ class Retrievals(Generic[H]):
         study = StudyKey(organization_id, set_up.configuration.id, wanted.study_uid)
         of_patient = await self._check_patient(study, set_up, studies)
         holdings = holdings_of(wanted, instances.joined(), of_patient)
-        outcomes = instances.so_far().outcomes
-        if not holdings:
-            raise _nowhere(wanted, [*studies.so_far().outcomes, *outcomes])
         agrees = self._at_hand.archive_agrees(study)
+        there = self._at_hand.of(study, wanted)
+        if agrees and uses_archive(set_up):
+            there = [*await self._keeper.here(organization_id, wanted), *there]
+        outcomes = instances.so_far().outcomes
+        unsure = [*studies.so_far().missing, *instances.so_far().missing]
+        if not unsure:  # else it may be of one that does not answer: that is no reason to leave it out
+            expected = {one.key for one in holdings}
+            there = [one for one in there if key_of(one) in expected]
+        if not (holdings or there):
+            raise _nowhere(wanted, unsure)
         retrieval = Retrieval[H](
             wanted,
             holdings,
@@ -108,13 +115,8 @@ class Retrievals(Generic[H]):
             archive_agrees=agrees,
             attempts_max=1 + set_up.configuration.retry_attempts,
         )
-        found = self._at_hand.of(study, wanted)
-        if agrees and uses_archive(set_up):
-            found = [*await self._keeper.here(organization_id, wanted), *found]
-        expected = {one.key for one in holdings}
-        for one in found:
-            if (one.series_instance_uid, one.sop_instance_uid) in expected:
-                retrieval.came(one)
+        for one in there:
+            retrieval.came(one)
         return retrieval
 
     async def _check_patient(self, study: StudyKey, set_up: SetUp, studies: Asking) -> frozenset[int]:
@@ -128,14 +130,15 @@ class Retrievals(Generic[H]):
                 code="study-of-two-patients",
                 remedy="Retrieve it from the archive that is right, and have the other corrected.",
             )
-        here = await self._keeper.patient_here(study.organization_id, study.study_uid)
+        if not answers:
+            return frozenset()
+        [answer] = answers
         issuers = {mapped.source.id: mapped.source.issuer for mapped in set_up.sources}
-        agrees = here is None or all(
-            same_in_one_study(here, person_of(answer.row, issuers.get(answer.origins.get(PATIENT_ID, 0), "")))
-            for answer in answers
-        )
-        self._at_hand.checked(study, archive_agrees=agrees)
-        return frozenset(source_id for answer in answers for source_id in answer.found_in)
+        patient = person_of(answer.row, issuers.get(answer.origins.get(PATIENT_ID, 0), ""))
+        here = await self._keeper.patient_here(study.organization_id, study.study_uid)
+        agrees = here is None or same_in_one_study(here, patient)
+        self._at_hand.checked(study, patient, archive_agrees=agrees)
+        return frozenset(answer.found_in)
 
     def _ranked(self, organization_id: int, set_up: SetUp) -> list[Mapped]:
         """The best first: those that do not rest, the most trusted, the quickest."""
@@ -226,12 +229,14 @@ def uses_archive(set_up: SetUp) -> bool:
     )
 
 
-def _nowhere(wanted: Wanted, outcomes: Sequence[Outcome]) -> IsocenterError:
+def _nowhere(wanted: Wanted, missing: Sequence[Outcome]) -> IsocenterError:
     """That nobody has it can only be said if all have answered."""
     what = "instance" if wanted.instance_uids else "series" if wanted.series_uids else "study"
-    missing = {one.source.id: one for one in outcomes if one.is_missing}
     if missing:
-        return SpanningFailed(f"The archives that answered do not have that {what}:", list(missing.values()))
+        by_source = {one.source.id: one for one in missing}
+        return SpanningFailed(
+            f"The archives that answered do not have that {what}:", list(by_source.values())
+        )
     return NotFound(f"None of the archives has that {what}.", code=f"no-such-{what}")
 
 

@@ -12,7 +12,7 @@ from typing import Generic
 from isocenter.features.spanner.entries import Source
 from isocenter.features.spanner.failures import Ended, SourceFailed
 from isocenter.features.spanner.fan_out import Outcome
-from isocenter.features.spanner.retrieval.keeping import H
+from isocenter.features.spanner.retrieval.keeping import H, key_of
 from isocenter.features.spanner.retrieval.orders import Order, orders
 from isocenter.features.spanner.retrieval.wanted import Holding, Key, Wanted
 from isocenter.features.spanner.shared import Shared
@@ -106,7 +106,7 @@ class Retrieval(Shared, Generic[H]):
 
     def came(self, one: H) -> bool:
         """False: it was there already, from another source or an attempt before."""
-        key = one.series_instance_uid, one.sop_instance_uid
+        key = key_of(one)
         if key in self._known:
             return False
         self._known.add(key)
@@ -128,9 +128,7 @@ class Retrieval(Shared, Generic[H]):
         """What is at hand as the answers about it are ordered, whichever came first."""
         place = {one.key: number for number, one in enumerate(self.holdings)}
         last = len(place)
-        return sorted(
-            self.held, key=lambda one: place.get((one.series_instance_uid, one.sop_instance_uid), last)
-        )
+        return sorted(self.held, key=lambda one: place.get(key_of(one), last))
 
     @property
     def expected(self) -> int:
