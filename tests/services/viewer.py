@@ -41,7 +41,8 @@ _FLAGS = (
 )
 WAIT_MS = 60_000
 _LEFT_WHILE_LOADING = "The stack viewport has been destroyed"
-"""Said by OHIF where another series is opened before the picture of the one before it was there."""
+"""Said by OHIF, in its console or as an error that nobody catches, where another series is opened before the
+picture of the one before it was there."""
 
 _CANVAS = "canvas.cornerstone-canvas"
 _POSITION = re.compile(r"I:\s*(\d+)\s*\((\d+)/(\d+)\)")
@@ -81,12 +82,16 @@ class Workstation:
         self.problems: list[str] = []
         self.failed: list[str] = []
         self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("pageerror", lambda error: self._complained(str(error)))
         self.page.on("response", self._note)
 
     def _heard(self, said: ConsoleMessage) -> None:
-        if said.type == "error" and not said.text.startswith(_LEFT_WHILE_LOADING):
-            self.problems.append(said.text)
+        if said.type == "error":
+            self._complained(said.text)
+
+    def _complained(self, text: str) -> None:
+        if _LEFT_WHILE_LOADING not in text:
+            self.problems.append(text)
 
     def _note(self, response: Response) -> None:
         if response.status >= 400:
