@@ -65,7 +65,7 @@ def free_port() -> int:
 def postgres(services_folder: Path) -> Iterator[Postgres]:
     server = Postgres(services_folder / "pg")
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.db import sqlite
 from isocenter.platform.storage.faults import FaultyStore, Moment, Operation
 from isocenter.platform.storage.local import LocalStore
-from services.archive import Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import Image, TestArchive, broken_promises, opened
 from services.postgres import Postgres
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 IMAGES = [Image(sop=f"1.2.3.{n}", patient_id=f"P{n % 3}", study=f"1.2.4.{n % 3}") for n in range(12)]

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from services.archive import ORGANIZATION, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, TestArchive, broken_promises, opened
 from services.killed import Life, Zygote
+from services.schema import fresh_url
 
 
 @pytest.fixture(scope="module")

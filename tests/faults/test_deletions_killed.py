@@ -10,8 +10,9 @@ import pytest
 
 from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.deletion.restoring import Restoring
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
 from services.killed import Zygote
+from services.schema import fresh_url
 
 IMAGES = [
     Image(study=f"1.{n}", series=f"1.{n}.1", sop=f"1.{n}.1.{m}", pixels=bytes([n, m]) * 2)

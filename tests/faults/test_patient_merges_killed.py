@@ -11,8 +11,9 @@ import pytest
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.kit.errors import IsocenterError
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
 from services.killed import Zygote
+from services.schema import fresh_url
 
 MERGES = (
     ("merge", "A", "B"),

@@ -12,7 +12,7 @@ from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Pol
 from isocenter.kit.errors import NotFound
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Role
 from services.accounts import OTHER_PASSWORD, OURS, PASSWORD, TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

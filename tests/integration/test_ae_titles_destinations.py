@@ -21,8 +21,9 @@ from isocenter.features.ae_titles.destinations import Destination, Destinations
 from isocenter.features.availability.notices import Notices
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import InvalidInput, NotFound
-from services.archive import TestArchive, fresh_url, opened
+from services.archive import TestArchive, opened
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 
 OURS, THEIRS = 1, 7
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"

@@ -16,7 +16,7 @@ from isocenter.features.ae_titles.service import AeTitles
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict
 from isocenter.platform.db import Database, composed, open_database
-from services.archive import fresh_url
+from services.schema import fresh_url
 
 OURS, THEIRS = 1, 7
 SHOWN = PeerCertificate("sha256:" + "ab" * 32, frozenset({"ct1"}))

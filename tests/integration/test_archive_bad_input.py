@@ -12,17 +12,8 @@ import pytest
 
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.entry import Declared, OutcomeKind
-from services.archive import (
-    CT,
-    EXPLICIT,
-    ORGANIZATION,
-    Image,
-    TestArchive,
-    broken_promises,
-    element,
-    fresh_url,
-    opened,
-)
+from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, broken_promises, element, opened
+from services.schema import fresh_url
 
 STORED, DUPLICATE, QUARANTINED = OutcomeKind.STORED, OutcomeKind.DUPLICATE, OutcomeKind.QUARANTINED
 IMAGE = Image()

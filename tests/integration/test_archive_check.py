@@ -20,7 +20,8 @@ from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 IMAGES = [Image(sop=f"1.2.3.{n}", pixels=bytes([n]) * 100) for n in range(6)]
 BAD = Image(sop="1.2.9", modality=None)

@@ -16,7 +16,8 @@ from isocenter.features.archive.entry import Entry, Outcome, OutcomeKind, Receiv
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy
 from isocenter.kit.errors import Busy, InternalError, Unavailable
 from isocenter.platform.db import DatabaseUnreachable
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 FIRST = Image()

@@ -21,7 +21,8 @@ from isocenter.features.archive.quota import QuotaReached
 from isocenter.features.archive.usage import find_usage
 from isocenter.kit.clock import DAY_US, ManualClock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 IMAGE = Image()
 OTHER = IMAGE.but(sop="1.2.3.1.1.2", pixels=b"\5\6\7\7")

@@ -17,7 +17,8 @@ from isocenter.features.archive.policies import BatchPolicy
 from isocenter.kit.errors import OutOfSpace, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"

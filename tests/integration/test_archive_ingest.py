@@ -28,10 +28,10 @@ from services.archive import (
     broken_promises,
     element,
     fill,
-    fresh_url,
     opened,
     part10,
 )
+from services.schema import fresh_url
 
 STORED, DUPLICATE, QUARANTINED = OutcomeKind.STORED, OutcomeKind.DUPLICATE, OutcomeKind.QUARANTINED
 IMAGE = Image()

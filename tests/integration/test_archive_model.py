@@ -17,7 +17,8 @@ from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.patients.finding import generated_patient_id
 from isocenter.features.archive.policies import ConflictPolicy
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 

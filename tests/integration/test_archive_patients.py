@@ -18,7 +18,8 @@ from isocenter.features.archive.changes import read_changes
 from isocenter.features.archive.entry import Outcome, OutcomeKind
 from isocenter.features.archive.merge import fragments_by_tag
 from isocenter.features.archive.queries_usage import ADVANCE
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 IMAGE = Image()

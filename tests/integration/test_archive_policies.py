@@ -12,7 +12,8 @@ from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy, Policies, PolicyBook
 from isocenter.kit.errors import NotFound
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, opened
+from services.schema import fresh_url
 
 DEFAULTS = Policies()
 

@@ -18,15 +18,8 @@ from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import (
-    EXPLICIT,
-    ORGANIZATION,
-    Image,
-    TestArchive,
-    broken_promises,
-    fresh_url,
-    opened,
-)
+from services.archive import EXPLICIT, ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 BAD = Image(modality=None)

@@ -18,15 +18,8 @@ from isocenter.features.archive.policies import REFRESH_S, BatchPolicy, Conflict
 from isocenter.features.archive.quota import QuotaReached
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import (
-    ORGANIZATION,
-    Image,
-    TestArchive,
-    broken_promises,
-    delete_for_good,
-    fresh_url,
-    opened,
-)
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, delete_for_good, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 IMAGE = Image()

@@ -26,7 +26,8 @@ from isocenter.kit.clock import ManualClock, microseconds
 from isocenter.kit.errors import Busy, InternalError, Unavailable
 from isocenter.platform.storage.memory import MemoryStore
 from services.accounts import Trail
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 DAY_S = 86_400.0
 IMAGE = Image()

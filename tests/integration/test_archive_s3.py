@@ -13,8 +13,9 @@ from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.clock import SystemClock
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.open import open_store
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
 from services.radosgw import RadosGateway
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 _A_WHILE = timedelta(minutes=5)  # the gateway tells whole seconds: even the newest object shall count as old

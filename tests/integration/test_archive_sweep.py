@@ -18,15 +18,8 @@ from isocenter.kit.errors import Busy, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import (
-    ORGANIZATION,
-    Image,
-    TestArchive,
-    broken_promises,
-    delete_for_good,
-    fresh_url,
-    opened,
-)
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, delete_for_good, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 IMAGE = Image()

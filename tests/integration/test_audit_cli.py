@@ -18,8 +18,9 @@ import pytest
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import SystemClock
 from isocenter.platform.db import Database, open_database
-from services.archive import Image, fresh_url
+from services.archive import Image
 from services.audit import disarm, event, execute
+from services.schema import fresh_url
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from isocenter.features.audit.reading import Filter, all_entries
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.features.audit.verifying import verify
 from isocenter.platform.db import Database
-from services.archive import CT, ORGANIZATION, Image, fresh_url
+from services.archive import CT, ORGANIZATION, Image
 from services.dicomweb import HttpServer, http_server
 from services.retrieving import SR, Receiver, get, images, move, receiving
+from services.schema import fresh_url
 from services.scp import EXPLICIT, ScpDoor, scp_door
 
 

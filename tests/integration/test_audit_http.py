@@ -17,9 +17,10 @@ from isocenter.doors.http.audit_routes import audit_router
 from isocenter.doors.http.services import HttpServices
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.platform.security import Action, EventOutcome
-from services.archive import ORGANIZATION, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, TestArchive, opened
 from services.audit import disarm, event, execute
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -16,8 +16,8 @@ from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Unavailable
 from isocenter.platform.db import Database, open_database
-from services.archive import fresh_url
 from services.audit import event, execute
+from services.schema import fresh_url
 from services.syslog import SyslogServer, make_certificate
 
 _HEADER = re.compile(

@@ -20,8 +20,9 @@ from isocenter.kit.clock import ManualClock, microseconds
 from isocenter.kit.errors import Busy, Unavailable
 from isocenter.platform.db import Database, DatabaseUnreachable, IntegrityViolation, open_database
 from isocenter.platform.security import Action, EventOutcome
-from services.archive import ORGANIZATION, fresh_url
+from services.archive import ORGANIZATION
 from services.audit import disarm, event, execute
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

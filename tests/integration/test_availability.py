@@ -20,9 +20,10 @@ from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.availability.notices import ATTEMPTS_MAX, NoticeState
 from isocenter.features.availability.notifier import AvailabilityNotifier
 from isocenter.kit.clock import ManualClock
-from services.archive import CT, ORGANIZATION, fresh_url
+from services.archive import CT, ORGANIZATION
 from services.processes import free_ports
 from services.retrieving import SR, Receiver, images, receiving
+from services.schema import fresh_url
 from services.scp import ScpDoor, scp_door
 
 IAN = "1.2.840.10008.5.1.4.33"

@@ -11,9 +11,9 @@ import pydicom
 import pytest
 
 from isocenter.features.archive.retrieve import find_stored
-from services.archive import fresh_url
 from services.command_line import Cli
 from services.dcmtk import StoreScp
+from services.schema import fresh_url
 from services.two_organizations import (
     IMAGE,
     OURS,

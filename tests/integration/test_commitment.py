@@ -20,10 +20,11 @@ from isocenter.features.commitment.ledger import ATTEMPTS_MAX, LEASE_S
 from isocenter.features.commitment.worker import CommitmentWorker
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, InvalidInput, NotFound
-from services.archive import CT, ORGANIZATION, fresh_url
+from services.archive import CT, ORGANIZATION
 from services.committing import COMMITMENT, INSTANCE, Listener, action, ask, event, report
 from services.processes import free_ports
 from services.retrieving import SR, images, receiving
+from services.schema import fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, scp_door
 
 SOME = images(3)

@@ -22,7 +22,7 @@ from isocenter.features.encryption import tables as encryption_tables
 from isocenter.features.spanner import tables as spanner_tables
 from isocenter.features.worklist import tables as worklist_tables
 from isocenter.platform.db.types import metadata
-from services.archive import fresh_url
+from services.schema import fresh_url
 
 assert (
     account_tables.metadata

@@ -12,7 +12,7 @@ import pytest
 
 from isocenter.kit.errors import InternalError, IsocenterError, Unavailable
 from isocenter.platform.db import Database, IntegrityViolation, Sql, Work, composed, one, open_database
-from services.archive import fresh_url
+from services.schema import fresh_url
 
 INSERT = Sql("INSERT INTO organization (slug, created_at_us) VALUES (:slug, :at) RETURNING id")
 COUNT = Sql("SELECT count(*) FROM organization WHERE slug <> 'default'")

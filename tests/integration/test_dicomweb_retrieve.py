@@ -25,6 +25,7 @@ from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
 from services.archive import ORGANIZATION, Image, broken_promises, element
 from services.dicomweb import HttpServer, http_server
+from services.schema import fresh_url
 
 IMAGES = [
     *(Image(sop=f"1.2.3.1.1.{number}", pixels=bytes([number]) * 3000) for number in (1, 2, 3)),
@@ -39,11 +40,11 @@ MULTIPART = 'multipart/related; type="application/dicom"'
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HttpServer]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    async with http_server(tmp_path, database_url=url) as running:
-        assert (await running.store(*IMAGES)).status_code == 200
-        yield running
-        assert await broken_promises(running.archive) == []
+    with fresh_url(request, request.param, tmp_path) as url:
+        async with http_server(tmp_path, database_url=url) as running:
+            assert (await running.store(*IMAGES)).status_code == 200
+            yield running
+            assert await broken_promises(running.archive) == []
 
 
 def parts(response: httpx2.Response) -> list[EmailMessage]:

@@ -12,6 +12,7 @@ import pytest
 from isocenter.doors.http.services import HttpLimits
 from services.archive import Image
 from services.dicomweb import HttpServer, http_server
+from services.schema import fresh_url
 
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 
@@ -87,11 +88,11 @@ ARCHIVE = [
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HttpServer]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    async with http_server(tmp_path, database_url=url) as running:
-        response = await running.store(*ARCHIVE)
-        assert response.status_code == 200, response.text
-        yield running
+    with fresh_url(request, request.param, tmp_path) as url:
+        async with http_server(tmp_path, database_url=url) as running:
+            response = await running.store(*ARCHIVE)
+            assert response.status_code == 200, response.text
+            yield running
 
 
 def uids(found: list[dict[str, Any]], tag: str = "0020000D") -> list[str]:

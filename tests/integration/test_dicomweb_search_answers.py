@@ -16,6 +16,7 @@ from isocenter.dicom.native_model import NAMESPACE
 from isocenter.doors.http.services import HttpLimits
 from services.archive import Image, element
 from services.dicomweb import HttpServer, http_server
+from services.schema import fresh_url
 from services.sequences import code, items
 
 XML = 'multipart/related; type="application/dicom+xml"'
@@ -55,12 +56,12 @@ ARCHIVE = [
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HttpServer]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    limits = HttpLimits(search_objects_max=4, search_offset_max=50)
-    async with http_server(tmp_path, database_url=url, limits=limits) as running:
-        response = await running.store(*ARCHIVE)
-        assert response.status_code == 200, response.text
-        yield running
+    with fresh_url(request, request.param, tmp_path) as url:
+        limits = HttpLimits(search_objects_max=4, search_offset_max=50)
+        async with http_server(tmp_path, database_url=url, limits=limits) as running:
+            response = await running.store(*ARCHIVE)
+            assert response.status_code == 200, response.text
+            yield running
 
 
 def studies(found: list[dict[str, Any]]) -> list[int]:

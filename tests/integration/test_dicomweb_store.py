@@ -18,16 +18,17 @@ from isocenter.platform.storage.faults import FaultyStore, Moment, Operation
 from isocenter.platform.storage.local import LocalStore
 from services.archive import Image, broken_promises
 from services.dicomweb import BOUNDARY, HttpServer, http_server, multipart
+from services.schema import fresh_url
 
 IMAGES = [Image(sop=f"1.2.3.1.1.{number}", pixels=bytes([number]) * 600) for number in range(1, 6)]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HttpServer]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    async with http_server(tmp_path, database_url=url) as running:
-        yield running
-        assert await broken_promises(running.archive) == []
+    with fresh_url(request, request.param, tmp_path) as url:
+        async with http_server(tmp_path, database_url=url) as running:
+            yield running
+            assert await broken_promises(running.archive) == []
 
 
 DISPOSITIONS = {

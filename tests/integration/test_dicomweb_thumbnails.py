@@ -20,11 +20,12 @@ from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.workers.pool import WorkerPool
-from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, opened
 from services.data_keys import HeldDataKeys
 from services.dicomweb import http_server
 from services.rendered_files import opened as picture_of
 from services.rendered_files import stored
+from services.schema import fresh_url
 
 SETTLED_S = 60.0
 

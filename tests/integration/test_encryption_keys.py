@@ -25,7 +25,7 @@ from isocenter.platform.security.keys import (
 from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import fresh_url
+from services.schema import fresh_url
 
 KEY, HERS = "1/ab/abcdef", "2/ab/abcdef"
 ADD_ORGANIZATION = Sql(

@@ -23,8 +23,9 @@ from isocenter.dimse.net.errors import ContextNotAccepted, DimseFailure
 from isocenter.features.worklist.items import WorklistItems
 from isocenter.features.worklist.matching import Keys
 from isocenter.features.worklist.performed import PerformedSteps
-from services.archive import ORGANIZATION, fresh_url
+from services.archive import ORGANIZATION
 from services.dcmtk import Dcmtk
+from services.schema import fresh_url
 from services.scp import AE_TITLE, EXPLICIT, OnePageOnly, ScpDoor, scp_door
 from services.workitems import dicom_json
 from services.worklists import STUDY, a_performed_step, an_item, encoded, the_end

@@ -15,9 +15,9 @@ from isocenter.cli.doctor.findings import Verdict
 from isocenter.cli.identity_providers import app
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.settings import Settings
-from services.archive import fresh_url
 from services.openid_flow import openid_provider
 from services.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider
+from services.schema import fresh_url
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from services.accounts import TestAccounts, opened_accounts
-from services.archive import fresh_url
 from services.openid_flow import (
     BROWSER,
     CREATES,
@@ -27,6 +26,7 @@ from services.openid_flow import (
     whys,
 )
 from services.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, new_key
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,7 +13,6 @@ import pytest
 
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Role
 from services.accounts import PASSWORD, TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
 from services.audit import execute
 from services.authenticator import Lies
 from services.openid_flow import (
@@ -30,6 +29,7 @@ from services.openid_flow import (
 )
 from services.openid_provider import CLIENT_SECRET, OpenIdProvider
 from services.passkeys import person_with_passkey
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -22,7 +22,8 @@ from isocenter.features.archive.patients.merges import CHANGED, PatientMerges
 from isocenter.features.archive.query import Query, Search
 from isocenter.features.archive.selection import Selection, select_instances
 from isocenter.kit.errors import Busy, Conflict, InvalidInput, IsocenterError, NotFound
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 PATIENT_ID, ISSUER, STUDY_UID = 0x00100020, 0x00100021, 0x0020000D

@@ -14,7 +14,8 @@ from isocenter.features.archive.filing import stripes
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
 from isocenter.kit.errors import Conflict
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 A, B, C = PatientIdentity("A"), PatientIdentity("B"), PatientIdentity("C")
 WAITING = (

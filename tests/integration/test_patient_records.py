@@ -23,7 +23,8 @@ from isocenter.features.archive.patients.services import Patients, patients_of
 from isocenter.features.archive.query import Query, Search
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.security import NoRecorder, anybody
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
+from services.schema import fresh_url
 
 KIND = OutcomeKind
 A, B, C = PatientIdentity("A"), PatientIdentity("B"), PatientIdentity("C")

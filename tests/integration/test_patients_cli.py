@@ -8,8 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.archive import Image, broken_promises, fresh_url
+from services.archive import Image, broken_promises
 from services.command_line import Cli
+from services.schema import fresh_url
 from services.two_organizations import OURS, TwoOrganizations, two_organizations
 
 

@@ -20,8 +20,9 @@ from isocenter.features.archive.patients.services import patients_of
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import SystemClock
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Permission, Role
-from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, broken_promises, opened
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 
 NOWHERE = "7" * 32
 ODD = "A/../?&#%00\N{SNOWMAN} x"

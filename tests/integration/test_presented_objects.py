@@ -19,8 +19,9 @@ from isocenter.features.archive.presented import PresentingStore, find_instances
 from isocenter.features.archive.retrieve import StoredInstance, find_stored
 from isocenter.kit.errors import Conflict, InternalError, InvalidInput
 from isocenter.platform.storage.interface import ObjectStore
-from services.archive import CT, ORGANIZATION, Image, TestArchive, element, fresh_url, opened, part10
+from services.archive import CT, ORGANIZATION, Image, TestArchive, element, opened, part10
 from services.dicom_files import pydicom_files
+from services.schema import fresh_url
 from services.sequences import items
 
 SURVIVOR = Image(

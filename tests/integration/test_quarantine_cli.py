@@ -12,8 +12,9 @@ import pytest
 
 from isocenter.dimse.net.errors import AssociationRejected
 from isocenter.kit.clock import ManualClock
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, opened
 from services.command_line import Cli
+from services.schema import fresh_url
 from services.scp import scp_door
 
 BAD = Image(modality=None)

@@ -20,8 +20,9 @@ from isocenter.features.ae_titles.service import AeTitles
 from isocenter.kit.errors import Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
-from services.archive import Image, TestArchive, fresh_url, opened
+from services.archive import Image, TestArchive, opened
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 
 BAD = Image(modality=None, name="SECRET^NAME")
 NOWHERE = "7" * 32

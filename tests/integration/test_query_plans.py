@@ -20,7 +20,8 @@ from isocenter.features.archive.query_model import Order, Plan, Query
 from isocenter.features.archive.query_order import after_condition, terms_of
 from isocenter.features.archive.query_plan import plan_count, plan_page, plan_place
 from isocenter.features.archive.reading import WANTED, HeaderReader
-from services.archive import ORGANIZATION, SOURCE, Image, fresh_url, opened
+from services.archive import ORGANIZATION, SOURCE, Image, opened
+from services.schema import fresh_url
 from services.sequences import code, items, request
 
 STUDIES = {"sqlite": 2_000, "postgresql": 500}  # PostgreSQL plans by statistics, and takes its time to fill

@@ -14,6 +14,7 @@ from isocenter.features.archive.query_keys import conditions_of
 from isocenter.features.archive.query_model import Plan
 from isocenter.features.archive.query_plan import plan_after, plan_page
 from services.archive import ORGANIZATION, Image, TestArchive, opened
+from services.schema import fresh_url
 
 NAME, PATIENT_ID, SEX = 0x00100010, 0x00100020, 0x00100040
 STUDY_UID, SERIES_UID, SOP_UID = 0x0020000D, 0x0020000E, 0x00080018
@@ -23,15 +24,14 @@ STUDIES = 25
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TestArchive]:
-    sqlite = f"sqlite:///{tmp_path / 'isocenter.db'}"
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else sqlite
-    async with opened(url, tmp_path, migrate=True) as held:
-        images = [
-            Image(sop=f"1.9.{n}.1.1", series=f"1.9.{n}.1", study=f"1.9.{n}", patient_id=f"P{n % 5}")
-            for n in range(STUDIES)
-        ]
-        await held.send(*images)
-        yield held
+    with fresh_url(request, request.param, tmp_path) as url:
+        async with opened(url, tmp_path) as held:
+            images = [
+                Image(sop=f"1.9.{n}.1.1", series=f"1.9.{n}.1", study=f"1.9.{n}", patient_id=f"P{n % 5}")
+                for n in range(STUDIES)
+            ]
+            await held.send(*images)
+            yield held
 
 
 def search(archive: TestArchive, query: Query, organization_id: int = ORGANIZATION) -> Search:

@@ -18,17 +18,9 @@ from isocenter.dimse.net.client import Proposal
 from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import Settings
-from services.archive import (
-    CT,
-    EXPLICIT,
-    ORGANIZATION,
-    Image,
-    TestArchive,
-    delete_for_good,
-    fresh_url,
-    opened,
-)
+from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, delete_for_good, opened
 from services.dicomweb import http_server
+from services.schema import fresh_url
 from services.scp import scp_door, store_status
 
 IMAGES = [Image(sop=f"1.2.3.1.1.{n}", study=f"1.2.{n}") for n in range(1, 6)]

@@ -24,8 +24,9 @@ from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.workers.pool import WorkerPool
-from services.archive import TestArchive, broken_promises, fresh_url, opened
+from services.archive import TestArchive, broken_promises, opened
 from services.images import Pixels, data_set, file_of
+from services.schema import fresh_url
 from services.transcoding import frames_of, instance_of, same
 
 HTJ2K, LITTLE = "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.1"

@@ -17,7 +17,8 @@ from isocenter.dimse.net.errors import DimseFailure
 from isocenter.dimse.protocol.user_information import ExtendedNegotiation
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
-from services.archive import ORGANIZATION, Image, fresh_url
+from services.archive import ORGANIZATION, Image
+from services.schema import fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 from services.sequences import items, request
 

@@ -23,8 +23,9 @@ from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
 from isocenter.features.archive.patients.identity import PatientIdentity
 from isocenter.features.archive.patients.merges import PatientMerges
-from services.archive import CT, ORGANIZATION, Image, element, fresh_url
+from services.archive import CT, ORGANIZATION, Image, element
 from services.retrieving import SR, Gate, Receiver, get, get_contexts, got, images
+from services.schema import fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 
 TWO_SERIES = images(3, series=2)

@@ -23,8 +23,9 @@ from isocenter.dimse.net.errors import AssociationRejected, ContextNotAccepted, 
 from isocenter.dimse.protocol.pdu import ContextResult
 from isocenter.dimse.protocol.user_information import UserIdentity, UserIdentityType
 from isocenter.platform.security import Permission, Subject, SubjectKind
-from services.archive import CT, Image, fresh_url
+from services.archive import CT, Image
 from services.retrieving import Receiver, get, move, receiving
+from services.schema import fresh_url
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door, store_status
 
 OURS, THEIRS = 1, 7

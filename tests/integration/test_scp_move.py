@@ -29,9 +29,10 @@ from isocenter.dimse.protocol.messages import CMoveRequest
 from isocenter.dimse.scu.sending import SendObjects
 from isocenter.doors.scp.server import DicomSettings
 from isocenter.doors.scp.witness import AssociationWitness
-from services.archive import CT, Image, fresh_url
+from services.archive import CT, Image
 from services.processes import free_ports
 from services.retrieving import SR, Gate, Receiver, images, move, moved, receiving
+from services.schema import fresh_url
 from services.scp import EXPLICIT, IMPLICIT, ScpDoor, identifier, scp_door
 
 TWO_SERIES = images(3, series=2)

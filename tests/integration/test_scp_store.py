@@ -17,7 +17,8 @@ from isocenter.features.archive.policies import BatchPolicy, ConflictPolicy
 from isocenter.kit.errors import IsocenterError, OutOfSpace, Unavailable
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
-from services.archive import CT, EXPLICIT, Image, broken_promises, element, fresh_url
+from services.archive import CT, EXPLICIT, Image, broken_promises, element
+from services.schema import fresh_url
 from services.scp import IMPLICIT, ScpDoor, scp_door
 
 IMAGE = Image()

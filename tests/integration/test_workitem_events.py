@@ -22,8 +22,9 @@ from isocenter.features.worklist.telling import (
     tell_one,
     waiting_reports,
 )
-from services.archive import ORGANIZATION, fresh_url
+from services.archive import ORGANIZATION
 from services.dicomweb import HttpServer, http_server
+from services.schema import fresh_url
 from services.workitems import Scheduler, code, dicom_json, performed
 
 STATE_REPORT, CANCEL_REQUESTED, PROGRESS, ASSIGNED = 1, 2, 3, 5

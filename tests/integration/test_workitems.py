@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from isocenter.dicom.native_model import native_xml
-from services.archive import fresh_url
 from services.dicomweb import HttpServer, http_server
+from services.schema import fresh_url
 from services.workitems import (
     TRANSACTION,
     Scheduler,

@@ -23,11 +23,12 @@ from isocenter.features.archive.spare_time import SpareTime
 from isocenter.imaging.errors import PixelDataBroken, PixelDataUnsupported
 from isocenter.kit.errors import IsocenterError
 from isocenter.platform.workers.pool import WorkerPool
-from services.archive import ORGANIZATION, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, TestArchive, opened
 from services.dciodvfy import CannotRead, Dciodvfy, find_dciodvfy
 from services.dcmtk import Dcmtk
 from services.dicom_files import pydicom_files, shared_files
 from services.dicomweb import http_server
+from services.schema import fresh_url
 from services.scp import scp_door
 from services.stow import JSON, XML, passed_on
 from services.transcoding import content_of, instance_of, read, transcoding

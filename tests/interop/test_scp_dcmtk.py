@@ -15,8 +15,9 @@ from isocenter.doors.scp.server import DicomSettings
 from isocenter.kit.errors import OutOfSpace
 from isocenter.platform.storage.faults import FaultyStore, Operation
 from isocenter.platform.storage.local import LocalStore
-from services.archive import Image, fresh_url
+from services.archive import Image
 from services.dcmtk import Dcmtk
+from services.schema import fresh_url
 from services.scp import OnePageOnly, ScpDoor, scp_door
 
 

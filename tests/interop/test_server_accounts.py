@@ -19,7 +19,7 @@ from services.series import new_series, write_files
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Isocenter]:
-    made = Isocenter(tmp_path / "server", auth="required")
+    made = Isocenter(tmp_path / "server", auth="required", migrated=False)
     yield made
     made.stop()
 

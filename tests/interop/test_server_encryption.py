@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.archive import Image, fresh_url
+from services.archive import Image
 from services.isocenter import Isocenter, s3_flags
 from services.processes import ServiceFailed
+from services.schema import fresh_url
 
 IMAGE = Image(pixels=b"PIXELDATA!" * 20_000)
 OTHER = IMAGE.but(sop="1.2.3.1.1.2")

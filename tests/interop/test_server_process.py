@@ -99,7 +99,8 @@ def test_postgresql_and_s3(
 
 
 def test_sqlite_and_a_folder(start_isocenter: Callable[..., Isocenter], dcmtk: Dcmtk, tmp_path: Path) -> None:
-    server = start_isocenter()
+    """Which was empty."""
+    server = start_isocenter(migrated=False)
     check_everything_works(server, dcmtk, tmp_path)
     assert server.terminate() == 0
 

@@ -27,9 +27,10 @@ from isocenter.features.spanner.retrieval.wanted import Wanted
 from isocenter.features.spanner.service import Spanner
 from isocenter.kit.clock import SystemClock
 from isocenter.kit.errors import OutOfSpace, Unavailable
-from services.archive import Image, TestArchive, fresh_url, opened
+from services.archive import Image, TestArchive, opened
 from services.broken_line import BrokenLine
 from services.orthanc import Orthanc
+from services.schema import fresh_url
 from services.series import new_series
 
 ORGANIZATION = 1

@@ -15,7 +15,7 @@ from joserfc.jwk import OctKey
 
 from isocenter.features.accounts.access_tokens import AccessTokens
 from isocenter.features.accounts.attempts import Attempts
-from isocenter.features.accounts.passwords import WeakPassword, check_strength
+from isocenter.features.accounts.passwords import PasswordHashes, WeakPassword, check_strength
 from isocenter.kit.clock import ManualClock
 from isocenter.kit.errors import InvalidInput, RateLimited
 from isocenter.platform.security import PERMISSIONS_OF_ROLE, Role
@@ -155,3 +155,15 @@ def test_the_installation_key_is_made_once_and_for_its_owner_alone(tmp_path: Pat
 
 def test_every_role_has_its_permissions() -> None:
     assert PERMISSIONS_OF_ROLE.keys() == set(Role)
+
+
+async def test_a_password_costs_what_rfc_9106_recommends() -> None:
+    """Its second option (§4), for where memory is scarce; nobody's password costs the same."""
+    hashes = PasswordHashes()
+    made = await hashes.make("quartz-umbrella-Tahiti-09")
+    for one in (made, hashes.nobodys):
+        assert one.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert await hashes.fits("quartz-umbrella-Tahiti-09", made)
+    assert not await hashes.fits("quartz-umbrella-Tahiti-09", "")
+    assert not await hashes.fits("another", made)
+    hashes.close()

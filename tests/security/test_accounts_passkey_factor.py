@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from isocenter.kit.errors import Unauthenticated
 from services.accounts import PASSWORD, TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
 from services.authenticator import Lies
 from services.passkeys import log_in, login_options, person_with_passkey, show
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -14,9 +14,9 @@ from isocenter.features.accounts.entries import AccountState
 from isocenter.features.accounts.opening import open_accounts
 from isocenter.kit.errors import Unauthenticated
 from services.accounts import KEY, RELYING_PARTY, TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
 from services.authenticator import Authenticator, Lies, encoded
 from services.passkeys import log_in, login_options, person_with_passkey, show
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from isocenter.features.accounts.passkeys import PASSKEYS_MAX
 from services.accounts import TestAccounts, opened_accounts
-from services.archive import fresh_url
 from services.authenticator import Authenticator, Lies, encoded
 from services.passkeys import log_in, login_options, person_with_passkey
+from services.schema import fresh_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -45,7 +45,8 @@ from isocenter.features.spanner.entries import Configuration, Source, SourceType
 from isocenter.platform.security import NoRecorder, Permission, Subject, SubjectKind
 from isocenter.platform.telemetry.exposition import Exposition
 from services.accounts import KEY
-from services.archive import ORGANIZATION, Image, TestArchive, fresh_url, opened
+from services.archive import ORGANIZATION, Image, TestArchive, opened
+from services.schema import fresh_url
 from services.spanning import spanning_at
 
 _UID = "1.2.3"

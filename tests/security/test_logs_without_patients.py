@@ -13,11 +13,12 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from services.archive import Image, fresh_url
+from services.archive import Image
 from services.dcmtk import Dcmtk
 from services.dicomweb import BOUNDARY, multipart
 from services.isocenter import Isocenter
 from services.postgres import Postgres
+from services.schema import fresh_url
 
 MARK = "ZZQX7"
 BORN = "19010203"

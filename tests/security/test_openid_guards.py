@@ -23,7 +23,6 @@ from isocenter.kit.errors import InvalidInput
 from isocenter.platform.telemetry import configure_logging
 from isocenter.platform.tls.self_signed import make_self_signed
 from services.accounts import TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
 from services.openid_flow import (
     BROWSER,
     CREATES,
@@ -36,6 +35,7 @@ from services.openid_flow import (
     started,
 )
 from services.openid_provider import CLIENT_SECRET, OpenIdProvider
+from services.schema import fresh_url
 
 DEADLINE_S = 0.3
 

@@ -16,7 +16,6 @@ from isocenter.features.accounts.openid.examining import ProviderFinding
 from isocenter.features.accounts.openid.fetching import Fetcher
 from isocenter.features.accounts.openid.providers import ProviderChanges
 from services.accounts import TestAccounts, command_line, opened_accounts
-from services.archive import fresh_url
 from services.openid_flow import (
     CREATES,
     PLACE,
@@ -29,6 +28,7 @@ from services.openid_flow import (
     whys,
 )
 from services.openid_provider import CLIENT_ID, CLIENT_SECRET, OpenIdProvider, new_key, signed
+from services.schema import fresh_url
 
 DEADLINE_S = 0.3
 

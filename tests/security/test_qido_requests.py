@@ -18,8 +18,9 @@ from isocenter.doors.dicomweb.routes import MOUNT, dicomweb_door
 from isocenter.doors.http.application import create_app
 from isocenter.doors.http.services import HttpLimits, HttpServices
 from isocenter.features.archive.attributes import ATTRIBUTES
-from services.archive import Image, fresh_url, opened
+from services.archive import Image, opened
 from services.dicomweb import open_gate
+from services.schema import fresh_url
 from services.sequences import code, items, request
 
 Ask = Callable[[str, dict[str, str]], httpx2.Response]

@@ -27,8 +27,8 @@ from isocenter.platform.db import Database, Work, composed, open_database
 from isocenter.platform.db.postgres import PostgresDatabase
 from isocenter.platform.db.types import metadata
 from isocenter.platform.settings import Settings
-from services.archive import fresh_url
 from services.postgres import APPLICATION, OWNER, Postgres
+from services.schema import fresh_url
 
 for _feature in pkgutil.iter_modules(isocenter.features.__path__, "isocenter.features."):
     if importlib.util.find_spec(f"{_feature.name}.tables"):

@@ -19,7 +19,7 @@ from isocenter.features.archive.deletion.deletions import Deletions
 from isocenter.features.archive.quarantine import Quarantine
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Call, CallMany, Database, Work, composed
-from services.archive import fresh_url
+from services.schema import fresh_url
 from services.two_organizations import (
     IMAGE,
     OURS,

@@ -17,6 +17,7 @@ from isocenter.doors.http.services import HttpServices
 from isocenter.features.accounts.ceremonies import RelyingParty
 from isocenter.features.accounts.openid.fetching import Fetcher
 from isocenter.features.accounts.opening import Accounts, open_accounts
+from isocenter.features.accounts.passwords import Costs, PasswordHashes
 from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.clock import ManualClock
 from isocenter.platform.db import Database, composed, open_database
@@ -27,6 +28,9 @@ PASSWORD = "quartz-umbrella-Tahiti-09"
 OTHER_PASSWORD = "violet-anchor-Bergamo-77"
 KEY = InstallationKey("0123456789abcdef" * 4)
 OURS = 1
+_CHEAP = Costs(time=1, memory_kib=32, lanes=1)
+"""What real costs cost is not what most tests are about."""
+
 RELYING_PARTY = RelyingParty("localhost", ("http://localhost:8080",))
 
 
@@ -123,6 +127,7 @@ async def opened_accounts(
         relying_party=relying_party,
         public_url="http://isocenter",
         fetcher=fetcher,
+        hashes=PasswordHashes(_CHEAP),
     )
     gate = Gate(accounts.authentication, recorder=trail)
     # The other doors are not in this application: whoever asked them for anything would notice.

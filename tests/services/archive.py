@@ -5,20 +5,14 @@ What must hold is looked up with SQL written here, not with the archive's own ch
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import itertools
-import shutil
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from isocenter.dicom.validation import Strictness
 from isocenter.features.archive.check import StorageCheck
@@ -33,10 +27,9 @@ from isocenter.features.archive.quarantine import Quarantine
 from isocenter.features.archive.spool import Spool
 from isocenter.features.archive.sweep import OrphanSweep
 from isocenter.kit.clock import Clock, SystemClock
-from isocenter.platform.db import Database, composed, migrations, open_database
+from isocenter.platform.db import Database, composed, open_database
 from isocenter.platform.storage.interface import ObjectStore
 from isocenter.platform.storage.local import LocalStore
-from services.postgres import APPLICATION, OWNER, Postgres
 
 ORGANIZATION = 1
 SOURCE = Source("stow", "tester")
@@ -124,43 +117,6 @@ def part10(data_set: bytes, sop: str = "1.2.3.1.1.1", sop_class: str = CT, synta
         + element(0x00020012, "UI", "1.2.3.99")
     )
     return bytes(128) + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(group))) + group + data_set
-
-
-@contextmanager
-def fresh_url(request: pytest.FixtureRequest, kind: str, folder: Path) -> Iterator[str]:
-    """A new database of that kind ("sqlite" or "postgresql") with the current schema.
-
-    The schema is made once a session and copied: migrating takes longer than most tests. On PostgreSQL the
-    tables are another role's, and the URL's role has what migrating gave it.
-    """
-    if kind == "sqlite":
-        template: Path = request.getfixturevalue("services_folder") / "archive-template.db"
-        if not template.exists():
-            _migrate(f"sqlite:///{template}")
-        shutil.copy(template, folder / "archive.db")
-        yield f"sqlite:///{folder}/archive.db"
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    if not server.sql("SELECT 1 FROM pg_database WHERE datname = 'archive_template'"):
-        server.sql(f"CREATE DATABASE archive_template OWNER {OWNER}")
-        _migrate(server.url("archive_template", user=OWNER), application_role=APPLICATION)
-    name = f"archive_{next(_numbers)}"
-    server.sql(f"CREATE DATABASE {name} TEMPLATE archive_template OWNER {OWNER}")
-    try:
-        yield server.url(name, user=APPLICATION)
-    finally:
-        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _migrate(url: str, application_role: str = "") -> None:
-    """In a thread, since the caller may be on an event loop."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(
-            lambda: asyncio.run(migrations.upgrade(url, application_role=application_role))
-        ).result()
-
-
-_numbers = itertools.count()
 
 
 @dataclass

@@ -26,6 +26,7 @@ from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTimeout
 from services.archive import CT, EXPLICIT, Image
 from services.processes import FOLDER_PREFIX, Process, ServiceFailed, free_ports
+from services.schema import sqlite_with_schema
 
 AE_TITLE = "ISOCENTER"
 MARKED_NAME = "MARKEDNAME^QZXJW"
@@ -60,6 +61,8 @@ class AttackedServer:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
+        if "--database-url" not in self.flags:
+            sqlite_with_schema(self.data_dir / "isocenter.db")
         self.log = self.folder / "server.log"
         self.http_port, self.dicom_port = free_ports(2)
         self.process: Process | None = None

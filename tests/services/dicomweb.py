@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ from isocenter.kit.clock import ManualClock
 from isocenter.platform.security import NoRecorder, anybody
 from isocenter.platform.workers.pool import WorkerPool
 from services.archive import ORGANIZATION, Image, TestArchive, opened
+from services.schema import sqlite_with_schema
+
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""A client of its own would read the machine's certificates, which takes longer than most tests."""
 
 BOUNDARY = "a-boundary-of-the-tests"
 
@@ -95,7 +100,7 @@ async def http_server(
 ) -> AsyncIterator[HttpServer]:
     """``audited``: what is done is recorded. ``archive``: what ``services.archive.opened`` takes."""
     clock = ManualClock()
-    database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
+    database_url = database_url or sqlite_with_schema(folder / "isocenter.db")
     async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
         trail = AuditTrail(held.database, clock)
         images = open_images(held.leaving, workers=workers or WorkerPool(2), cache=cache)
@@ -115,7 +120,7 @@ async def http_server(
             images=images,
         )
         app = create_app(services, mounts={MOUNT: dicomweb_door(services)})
-        async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60) as client:
+        async with served(app, protocol) as url, httpx2.AsyncClient(timeout=60, verify=_NO_TLS) as client:
             yield HttpServer(url, held, clock, client, trail, images)
         await images.close()
         await trail.close()

@@ -19,6 +19,7 @@ from services.archive import Image
 from services.dicomweb import multipart
 from services.processes import Process, ServiceFailed, free_ports
 from services.radosgw import S3Account
+from services.schema import sqlite_with_schema
 
 
 def s3_flags(account: S3Account, bucket: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -49,9 +50,13 @@ class Isocenter:
         environ: Mapping[str, str] | None = None,
         data_folder: Path | None = None,
         auth: str = "off",
+        migrated: bool = True,
     ) -> None:
+        """Not ``migrated``: in an empty folder, as its users start it the first time."""
         folder.mkdir(parents=True, exist_ok=True)
         self.data_folder = data_folder or folder / "data"
+        if migrated and "--database-url" not in flags:
+            sqlite_with_schema(self.data_folder / "isocenter.db")
         self.http_port, self.dicom_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.dicom_web_url = f"{self.url}/dicom-web"

@@ -1,4 +1,6 @@
-"""PostgreSQL as Debian ships it, in a data directory of its own, as durable as in production.
+"""PostgreSQL as Debian ships it, in a data directory of its own.
+
+What tests kill are processes, so nothing is synced: what a process wrote is there afterwards.
 
 Its databases are given out under roles for which row-level security holds, as an operator should have it: so
 every test shows that the archive needs no more.
@@ -6,13 +8,17 @@ every test shows that the archive needs no more.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+import asyncpg
 
 from services.packages import find_program
 from services.processes import Process, ServiceFailed, free_ports, run_to_end
@@ -38,6 +44,9 @@ class Postgres:
         self._user = "postgres" if os.getuid() == 0 else None
         self._folder = folder
         self._numbers = itertools.count(1)
+        self.templates: set[str] = set()
+        """Databases that others are copies of."""
+
         folder.mkdir()
         if self._user:
             shutil.chown(folder, self._user, self._user)
@@ -64,6 +73,7 @@ class Postgres:
                     raise
         for role in (OWNER, APPLICATION):
             self.sql(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOBYPASSRLS")
+        self._superuser = Superuser(self.url())
 
     def _start(self) -> Process:
         settings = {
@@ -74,6 +84,7 @@ class Postgres:
             "shared_buffers": "64MB",
             "max_wal_size": "256MB",
             "autovacuum": "off",
+            "fsync": "off",
         }
         process = Process(
             [
@@ -116,11 +127,18 @@ class Postgres:
         """The URL of a new, empty database, owned by the role that works on it (`FORCE` holds that role too);
         it is dropped afterwards, whoever is still connected."""
         name = f"test_{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {name} OWNER {APPLICATION}")
+        self.make_database(name, owner=APPLICATION)
         try:
             yield self.url(name, user=APPLICATION)
         finally:
-            self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+            self.drop_database(name)
+
+    def make_database(self, name: str, *, owner: str, template: str = "template1") -> None:
+        self._superuser.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY OWNER {owner}")
+
+    def drop_database(self, name: str) -> None:
+        """Whoever is still connected."""
+        self._superuser.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def restart(self) -> None:
         """Ends all connections and comes back on the same port, as after an update."""
@@ -134,5 +152,49 @@ class Postgres:
         """After :meth:`stop`; on the same port."""
         self._process = self._start()
 
+    def close(self) -> None:
+        self._superuser.close()
+        self.stop()
+
     def _tool(self, name: str, *args: str | int | Path) -> str:
         return run_to_end([self._bin / name, *map(str, args)], user=self._user)
+
+
+_GONE = asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError
+
+
+class Superuser:
+    """A connection that stays: a start of psql takes longer than what it is to do. Usable on and off event
+    loops."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._loop = asyncio.new_event_loop()
+        self._thread = ThreadPoolExecutor(1)
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    def run(self, statement: str) -> None:
+        self._thread.submit(self._loop.run_until_complete, self._run(statement)).result()
+
+    async def _run(self, statement: str) -> None:
+        try:
+            await (await self._connected()).execute(statement)
+        except (*_GONE, ConnectionError):
+            await self._end()  # the server was restarted meanwhile
+            await (await self._connected()).execute(statement)
+
+    async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self._url)
+        return self._connection
+
+    async def _end(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+            await asyncio.sleep(0)  # what it has of the machine goes in the loop's next round
+
+    def close(self) -> None:
+        self._thread.submit(self._loop.run_until_complete, self._end()).result()
+        self._thread.shutdown()
+        self._loop.close()

@@ -183,7 +183,7 @@ async def scp_door(
     spanning: Callable[[Database], SpannedArchives | None] = lambda _: None,
     **archive: Any,
 ) -> AsyncIterator[ScpDoor]:
-    """``database_url``: one of ``services.archive.fresh_url``. ``searching`` wraps the database
+    """``database_url``: one of ``services.schema.fresh_url``. ``searching`` wraps the database
     that queries go to; ``spanning`` makes what asks other archives. ``archive``: what ``opened`` takes."""
     migrate = not database_url
     database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"

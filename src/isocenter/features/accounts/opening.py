@@ -65,11 +65,13 @@ def open_accounts(
     on_settings_change: Callable[[int], None] = lambda _: None,
     public_url: str = "http://localhost:8080",
     fetcher: Fetcher | None = None,
+    hashes: PasswordHashes | None = None,
 ) -> Accounts:
     """``relying_party``: whom passkeys belong to; without one there are none. ``redis``: where
     processes count attempts together. ``on_settings_change`` is told which organisation has changed its
-    settings. ``public_url`` is how browsers reach this server, ``fetcher`` what asks identity providers."""
-    hashes, attempts = PasswordHashes(), Attempts(clock, redis=redis)
+    settings. ``public_url`` is how browsers reach this server, ``fetcher`` what asks identity providers.
+    ``hashes``: whom passwords are given to, closed with the rest."""
+    hashes, attempts = hashes or PasswordHashes(), Attempts(clock, redis=redis)
     access_tokens = AccessTokens(key.derived("access tokens"), clock)
     authentication = Authentication(database, clock, access_tokens)
     changed = authentication.expire

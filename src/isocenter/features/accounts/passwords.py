@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pwdlib import PasswordHash
@@ -22,10 +23,8 @@ _JUDGED_CHARACTERS = 72  # zxcvbn's time grows with the square of the length
 _THREADS = 2  # each takes 64 MiB while it works
 _WAITING_MAX = 64
 
-# Of nobody's password, with today's costs: who has no account has to wait as long as who has one.
-NOBODYS_HASH = (
-    "$argon2id$v=19$m=65536,t=3,p=4$0qLn+Z5wj+OpxHNOj068QA$w1FcVBjdc5c+wA6hcB/b+Czo2rK+7nT2XVHPyvqDDMg"
-)
+_NOBODYS = "0qLn+Z5wj+OpxHNOj068QA$w1FcVBjdc5c+wA6hcB/b+Czo2rK+7nT2XVHPyvqDDMg"
+"""Salt and hash of nobody's password."""
 
 
 class WeakPassword(InvalidInput):
@@ -55,11 +54,23 @@ def check_strength(password: str, about: Sequence[str]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Of one hash, as RFC 9106 §4 recommends second: ``time`` rounds over ``memory_kib``, by ``lanes``."""
+
+    time: int = 3
+    memory_kib: int = 64 << 10
+    lanes: int = 4
+
+
 class PasswordHashes:
     """``close`` ends the threads."""
 
-    def __init__(self) -> None:
-        self._hash = PasswordHash((Argon2Hasher(),))
+    def __init__(self, costs: Costs = Costs()) -> None:
+        hasher = Argon2Hasher(costs.time, costs.memory_kib, costs.lanes)
+        self._hash = PasswordHash((hasher,))
+        # Who has no account has to wait as long as who has one.
+        self.nobodys = f"$argon2id$v=19$m={costs.memory_kib},t={costs.time},p={costs.lanes}${_NOBODYS}"
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
         self._waiting = 0
 
@@ -69,7 +80,7 @@ class PasswordHashes:
 
     async def fits(self, password: str, kept: str) -> bool:
         """Takes as long whether or not there is a hash to compare with (``kept`` empty). Raises Busy."""
-        fits = await self._in_thread(lambda: self._compare(password, kept or NOBODYS_HASH))
+        fits = await self._in_thread(lambda: self._compare(password, kept or self.nobodys))
         return fits and bool(kept)
 
     def close(self) -> None:
