@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +16,9 @@ from isocenter.features.archive.holdings import Holdings
 from isocenter.kit.sizes import format_bytes
 from isocenter.platform.settings import Settings
 from services.archive import CT, EXPLICIT, ORGANIZATION, Image, TestArchive, delete_for_good, opened
+from services.command_line import Cli
 from services.dicomweb import http_server
-from services.schema import fresh_url
+from services.schema import fresh_url, sqlite_with_schema
 from services.scp import scp_door, store_status
 
 IMAGES = [Image(sop=f"1.2.3.1.1.{n}", study=f"1.2.{n}") for n in range(1, 6)]
@@ -72,50 +70,25 @@ async def test_stow_is_507_and_stores_nothing_of_the_request(url: str, tmp_path:
 # --- the command line -----------------------------------------------------------------------------------
 
 
-async def isocenter(url: str, folder: Path, *words: str | Path, status: int = 0) -> str:
-    """What the command printed, both streams."""
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "isocenter", *map(str, words)],
-            cwd=folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "COLUMNS": "200",
-                "ISOCENTER_DATA_DIR": str(folder),
-                "ISOCENTER_DATABASE_URL": url,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-
-    done = await asyncio.to_thread(run)
-    assert done.returncode == status, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
-
-
-async def test_import_stops_with_a_sentence(url: str, tmp_path: Path) -> None:
+async def test_import_stops_with_a_sentence(tmp_path: Path) -> None:
+    isocenter = Cli(sqlite_with_schema(tmp_path / "archive.db"), tmp_path)
     folder = tmp_path / "images"
     folder.mkdir()
     for number, image in enumerate(IMAGES):
         (folder / f"{number}.dcm").write_bytes(image.file)
     size = len(IMAGES[0].file)
-    told = await isocenter(url, tmp_path, "org", "set", "default", f"quota_bytes={2 * size}")
+    told = await isocenter("org", "set", "default", f"quota_bytes={2 * size}")
     assert f"It keeps 0 objects, 0 B: 0.0 % of its quota of {2 * size} B." in told
-    said = await isocenter(url, tmp_path, "import", folder, status=1)
+    said = await isocenter("import", folder, status=1)
     assert f"Over the organisation's quota of {2 * size} B:" in said
     assert "Delete what is no longer needed" in said
-    shown = orjson.loads(await isocenter(url, tmp_path, "org", "show", "default", "--json"))
+    shown = orjson.loads(await isocenter("org", "show", "default", "--json"))
     assert shown["usage"] == {"objects": 2, "bytes": 2 * size, "percent_of_quota": 100.0}
-    assert "100.0 % of its quota" in await isocenter(url, tmp_path, "org", "show", "default")
-    await isocenter(url, tmp_path, "org", "set", "default", "quota_bytes=1GB")
-    said = await isocenter(url, tmp_path, "import", folder)
+    assert "100.0 % of its quota" in await isocenter("org", "show", "default")
+    await isocenter("org", "set", "default", "quota_bytes=1GB")
+    said = await isocenter("import", folder)
     assert "2  duplicate" in said and "3  stored" in said
-    without = await isocenter(url, tmp_path, "org", "set", "default", "quota_bytes=")
+    without = await isocenter("org", "set", "default", "quota_bytes=")
     assert f"It keeps 5 objects, {5 * size / 1024:.1f} KB." in without
 
 
@@ -123,10 +96,11 @@ async def test_the_storage_check_tells_and_mends_a_miscount(url: str, tmp_path: 
     async with opened(url, tmp_path) as archive:
         await archive.send(*IMAGES)
         await archive.execute("UPDATE archive_total SET objects = objects - 2, bytes = bytes + 5")
-        told = await isocenter(url, tmp_path, "storage", "check", status=1)
+        isocenter = Cli(url, tmp_path)
+        told = await isocenter("storage", "check", status=1)
         assert "The count of what is kept is off by -2 objects and +5 bytes. --repair counts again." in told
-        await isocenter(url, tmp_path, "storage", "check", "--repair", status=1)
-        assert "Index and store agree" in await isocenter(url, tmp_path, "storage", "check")
+        await isocenter("storage", "check", "--repair", status=1)
+        assert "Index and store agree" in await isocenter("storage", "check")
 
 
 async def test_the_doctor_says_whose_quota_is_nearly_used_up(url: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -146,12 +147,14 @@ async def filed(
 
 
 async def test_in_each_transfer_syntax(archive: TestArchive, judge: Judge) -> None:
+    """Each file in a third of them, which third in turn: they are many files, and each is a process."""
+    count = itertools.count()
     async with transcoding(archive) as transcoder:
         async for name, file, instance in filed(archive):
-            for target in TARGETS:
+            for target in TARGETS[next(count) % 3 :: 3]:
                 with suppress(PixelDataBroken, PixelDataUnsupported):
                     judge.compare(name, file, await content_of(await transcoder.given(instance, target)))
-    assert judge.compared > 900
+    assert judge.compared > 300
 
 
 async def test_compressed_where_it_is_stored(archive: TestArchive, judge: Judge) -> None:
