@@ -102,6 +102,11 @@ def test_one_study_uid_of_two_patients_stays_two_answers() -> None:
         ({"PatientID": "77", "PatientName": "DOE^JOHN", "PatientBirthDate": "19710101"}, False),
         ({"PatientID": "77", "PatientName": "DOE^JOHN", "PatientSex": "F"}, False),
         ({"PatientID": "77", "PatientName": "ROE^JANE"}, False),
+        ({"PatientID": "77", "PatientName": "DOE^JIM", "PatientBirthDate": "19700101"}, False),  # a twin
+        ({"PatientID": "P1", "PatientName": "DOE^JIM", "PatientBirthDate": "19700101"}, False),
+        ({"PatientID": "77", "PatientName": "DOE^JOHN^M", "PatientBirthDate": "19700101"}, True),
+        ({"PatientID": "77", "PatientName": "DOE JOHN=山田^太郎"}, True),
+        ({"PatientID": "77", "PatientBirthDate": "19700101"}, True),
         ({"PatientID": "77"}, False),
         ({}, True),
     ],
@@ -113,6 +118,21 @@ def test_the_same_study_under_the_ids_of_two_hospitals(values: dict[str, str], *
 
     assert len(answers) == (1 if together else 2)
     assert value(answers[0], "PatientID") == "P1"
+
+
+@pytest.mark.parametrize(
+    ("values", "together"),
+    [
+        ({"PatientName": "DOE^JANE", "PatientBirthDate": "19700101"}, True),
+        ({"PatientName": "ROE^JANE", "PatientBirthDate": "19700101"}, True),  # she has married
+        ({"PatientName": "ROE^JANE"}, False),
+        ({"PatientName": "ROE^MARY", "PatientBirthDate": "19700101"}, False),
+    ],
+)
+def test_the_same_study_under_one_id_of_an_unknown_domain(values: dict[str, str], *, together: bool) -> None:
+    here = study(PatientID="P1", PatientName="DOE^JANE", PatientBirthDate="19700101")
+    answers = merged({1: [here], 3: [study(PatientID="P1", **values)]})
+    assert len(answers) == (1 if together else 2)
 
 
 def test_patients_of_one_id_are_one_only_within_the_same_domain() -> None:

@@ -3,6 +3,7 @@ one row cost more."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from isocenter.features.spanner.rows import Row, first_value
 _PATIENT_NAME = 0x00100010
 _BIRTH_DATE = 0x00100030
 _SEX = 0x00100040
+_BETWEEN_WORDS = re.compile(r"[\^= ]+")
 _TELLING = (ISSUER_OF_PATIENT_ID, PATIENT_ID, _PATIENT_NAME, _BIRTH_DATE, _SEX)
 
 
@@ -45,8 +47,9 @@ def _person(attributes: tuple[str, ...], issuer_default: str) -> Person:
 def same_in_one_study(one: Person, other: Person) -> bool:
     """Both rows name the same study, which speaks for it.
 
-    Within one domain of IDs the ID decides. Across domains, or where none is known, equal IDs do unless
-    birth date, sex or name contradict, and different IDs only where name or birth date agree.
+    Within one domain of IDs the ID decides. Otherwise nothing may contradict (twins share family name and
+    birth date) and name or birth date must agree. Where a domain is not known, an equal ID counts as well: it
+    lets a part of the name change with the same birth date, as by marriage.
     """
     if not one.is_told or not other.is_told:
         return True
@@ -55,9 +58,17 @@ def same_in_one_study(one: Person, other: Person) -> bool:
     if _contradict(one.birth_date, other.birth_date) or _contradict(one.sex, other.sex):
         return False
     born_alike = bool(one.birth_date) and one.birth_date == other.birth_date
-    if one.patient_id == other.patient_id and one.patient_id:
-        return born_alike or not _contradict(one.name, other.name)
-    return born_alike or (bool(one.name) and one.name == other.name)
+    names_told = bool(one.name and other.name)
+    may_share_id = bool(one.patient_id) and one.patient_id == other.patient_id
+    if may_share_id and not (one.issuer and other.issuer):
+        return (
+            not names_told
+            or _names_agree(one.name, other.name)
+            or (born_alike and not _words(one.name).isdisjoint(_words(other.name)))
+        )
+    if names_told:
+        return _names_agree(one.name, other.name)
+    return born_alike
 
 
 def same_patient(one: Person, other: Person) -> bool:
@@ -68,6 +79,19 @@ def same_patient(one: Person, other: Person) -> bool:
     if one.issuer and other.issuer:
         return one.issuer == other.issuer
     return bool(one.name and one.birth_date) and (one.name, one.birth_date) == (other.name, other.birth_date)
+
+
+@lru_cache(maxsize=4096)
+def _words(name: str) -> frozenset[str]:
+    return frozenset(filter(None, _BETWEEN_WORDS.split(name)))
+
+
+@lru_cache(maxsize=4096)
+def _names_agree(one: str, other: str) -> bool:
+    """Each word of the shorter name is in the longer one, if only by its beginning: archives leave out middle
+    names, titles and writing systems."""
+    fewer, more = sorted((_words(one), _words(other)), key=len)
+    return all(any(a.startswith(b) or b.startswith(a) for b in more) for a in fewer)
 
 
 def _contradict(one: str, other: str) -> bool:
