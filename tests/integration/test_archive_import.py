@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 import pydicom.data
 import pytest
 
+from isocenter.features.archive import importing
 from isocenter.features.archive.entry import OutcomeKind
 from isocenter.features.archive.importing import FolderImport, ImportReport, stopped_by
 from isocenter.features.archive.policies import BatchPolicy
@@ -182,6 +186,35 @@ async def test_an_archive_that_takes_no_more_stops_it_and_it_goes_on_later(
         assert report.failed == 0
         assert await archive.one("SELECT count(*) FROM instance") == 10
         assert await broken_promises(archive) == []
+
+
+async def test_a_file_is_closed_that_was_opened_for_nobody(
+    archive: TestArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Cancelled while a thread opens it: that goes on."""
+    path = tmp_path / "one.dcm"
+    path.write_bytes(Image().file)
+    opens, may_open = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    files: list[BinaryIO] = []
+    really_open = importing._open
+
+    def slowly(path: Path) -> tuple[BinaryIO, bytes, int]:
+        loop.call_soon_threadsafe(opens.set)
+        assert may_open.wait(30)
+        opened_file = really_open(path)
+        files.append(opened_file[0])
+        return opened_file
+
+    monkeypatch.setattr(importing, "_open", slowly)
+    task = asyncio.create_task(import_(archive, path))
+    await opens.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    may_open.set()
+    async with asyncio.timeout(30):
+        while not files or not files[0].closed:  # noqa: ASYNC110 - a thread does it
+            await asyncio.sleep(0)
 
 
 async def test_real_files(archive: TestArchive):

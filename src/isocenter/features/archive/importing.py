@@ -117,7 +117,7 @@ class FolderImport:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _import_once(self, path: Path, report: ImportReport) -> Outcome | None:
-        file, head, size = await asyncio.to_thread(_open, path)
+        file, head, size = await _opened(path)
         with file:
             if _is_directory(head):
                 report.directories += 1
@@ -165,7 +165,25 @@ def _files(root: Path, report: ImportReport) -> Iterator[Path]:
         yield from (Path(entry) for entry in entries if entry.is_file(follow_symlinks=False))
 
 
-def _open(path: Path) -> tuple[BinaryIO, bytes, int]:
+_Opened = tuple[BinaryIO, bytes, int]
+
+
+async def _opened(path: Path) -> _Opened:
+    """Closed also where nobody waits for it any more: a thread cannot be cancelled."""
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, path))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[_Opened]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].close()
+
+
+def _open(path: Path) -> _Opened:
     """The open file, its beginning and its size."""
     file = path.open("rb", buffering=0)
     try:
