@@ -48,6 +48,9 @@ _LIMITS = ScanLimits(inflated_bytes_max=32 << 20)
 _INLINE_LIMITS = ScanLimits(elements_max=20_000, fragments_max=20_000, inflated_bytes_max=1 << 20)
 """What a header may need to be read on the event loop, some milliseconds; more is read in a thread."""
 
+_LARGE_HEADERS_AT_ONCE = 2
+"""What goes beyond those limits is hostile, or rare: many senders together must not take the memory."""
+
 _OVER_LIMITS = frozenset({TOO_LARGE_HEADER, DEFLATE_BOMB})
 
 _READ_BYTES = 1 << 20
@@ -86,6 +89,7 @@ class Ingest:
         self.committer = committer
         self.policies = policies
         self.reader = HeaderReader()
+        self.reading_large_headers = asyncio.Semaphore(_LARGE_HEADERS_AT_ONCE)
         self.object_bytes_max = object_bytes_max
         self.measures = IngestMeasures()
 
@@ -261,6 +265,8 @@ class Reception:
             found, error = _scan(data, _INLINE_LIMITS)
             if error is None or error.code not in _OVER_LIMITS:
                 return self._examined_buffer(data, found, error)
+            async with self._ingest.reading_large_headers:
+                return await content.in_thread(self._examine_buffer, data)
         return await content.in_thread(self._examine_buffer, data)
 
     def _examine_buffer(self, data: memoryview) -> _Examined:
