@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,10 @@ from services.redis import RedisServer
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("ISOCENTER_HYPOTHESIS", "repeatable"))
+
+# Hundreds of processes are started: without compiled modules each would compile a quarter of a thousand anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SESSION_FOLDER = pytest.StashKey[Path]()
 

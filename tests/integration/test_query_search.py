@@ -14,7 +14,7 @@ from isocenter.features.archive.query_keys import conditions_of
 from isocenter.features.archive.query_model import Plan
 from isocenter.features.archive.query_plan import plan_after, plan_page
 from services.archive import ORGANIZATION, Image, TestArchive, opened
-from services.schema import fresh_url
+from services.schema import fresh_url, sqlite_with_schema
 
 NAME, PATIENT_ID, SEX = 0x00100010, 0x00100020, 0x00100040
 STUDY_UID, SERIES_UID, SOP_UID = 0x0020000D, 0x0020000E, 0x00080018
@@ -105,7 +105,7 @@ def plans() -> Mapping[str, Plan]:
 @pytest.mark.parametrize("what", plans())
 async def test_no_common_search_walks_a_table(tmp_path: Path, what: str) -> None:
     """SQLite tells: SEARCH uses an index, SCAN reads every row."""
-    async with opened(f"sqlite:///{tmp_path / 'x.db'}", tmp_path, migrate=True) as archive:
+    async with opened(sqlite_with_schema(tmp_path / "x.db"), tmp_path) as archive:
         plan = plans()[what]
         rows = await archive.rows("EXPLAIN QUERY PLAN " + plan.sql.text, **plan.params)
         steps = [row["detail"] for row in rows]
@@ -117,14 +117,15 @@ async def test_no_common_search_walks_a_table(tmp_path: Path, what: str) -> None
             assert steps[0].startswith("SEARCH p USING INDEX"), steps
 
 
-async def test_postgresql_finds_the_patient_by_index(postgres_url: str, tmp_path: Path) -> None:
-    async with opened(postgres_url, tmp_path, migrate=True) as archive:
-        await archive.execute(
-            "INSERT INTO patient (organization_id, patient_id, created_at_us, updated_at_us)"
-            " SELECT 1, 'X' || n, 0, 0 FROM generate_series(1, 5000) n"
-        )
-        await archive.execute("ANALYZE patient")
-        plan = plans()["patient id"]
-        rows: list[dict[str, Any]] = await archive.rows("EXPLAIN " + plan.sql.text, **plan.params)
-    text = "\n".join(next(iter(row.values())) for row in rows)
-    assert "Seq Scan on patient" not in text
+async def test_postgresql_finds_the_patient_by_index(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    with fresh_url(request, "postgresql", tmp_path) as url:
+        async with opened(url, tmp_path) as archive:
+            await archive.execute(
+                "INSERT INTO patient (organization_id, patient_id, created_at_us, updated_at_us)"
+                " SELECT 1, 'X' || n, 0, 0 FROM generate_series(1, 5000) n"
+            )
+            await archive.execute("ANALYZE patient")
+            plan = plans()["patient id"]
+            rows: list[dict[str, Any]] = await archive.rows("EXPLAIN " + plan.sql.text, **plan.params)
+        text = "\n".join(next(iter(row.values())) for row in rows)
+        assert "Seq Scan on patient" not in text

@@ -28,6 +28,7 @@ from isocenter.features.archive.entry import OutcomeKind
 from isocenter.kit.errors import InvalidInput
 from services.archive import CT, ORGANIZATION, opened
 from services.retrieving import SR, Receiver, images, receiving
+from services.schema import sqlite_with_schema
 from services.scp import ScpDoor, scp_door
 
 STUDY, SERIES = 0x0020000D, 0x0020000E
@@ -57,7 +58,7 @@ async def last(progress: AsyncIterator[Progress]) -> Progress:
 @pytest.mark.parametrize("window", [1, 8])
 async def test_get_into_our_own_archive(there: ScpDoor, tmp_path: Path, window: int) -> None:
     async with (
-        opened(f"sqlite:///{tmp_path / 'here.db'}", tmp_path / "here", migrate=True) as here,
+        opened(sqlite_with_schema(tmp_path / "here.db"), tmp_path / "here") as here,
         Remotes() as remotes,
     ):
         fetched = Fetched(here.ingest, ORGANIZATION, "ISOCENTER")
@@ -83,7 +84,7 @@ async def test_get_into_our_own_archive(there: ScpDoor, tmp_path: Path, window: 
 
 async def test_what_cannot_be_kept_is_told_there_and_here(there: ScpDoor, tmp_path: Path) -> None:
     async with opened(
-        f"sqlite:///{tmp_path / 'here.db'}", tmp_path / "here", migrate=True, object_bytes_max=450
+        sqlite_with_schema(tmp_path / "here.db"), tmp_path / "here", object_bytes_max=450
     ) as here:
         fetched = Fetched(here.ingest, ORGANIZATION, "ISOCENTER")
         async with Remotes() as remotes:

@@ -239,7 +239,6 @@ async def opened(
     url: str,
     folder: Path,
     *,
-    migrate: bool = False,
     store: ObjectStore | None = None,
     clock: Clock | None = None,
     conflict: ConflictPolicy = ConflictPolicy.REJECT,
@@ -254,7 +253,7 @@ async def opened(
 ) -> AsyncIterator[TestArchive]:
     """An archive as ``isocenter serve`` composes it."""
     clock = clock or SystemClock()
-    database = await open_database(url, migrate=migrate)
+    database = await open_database(url, migrate=False)
     store = store or LocalStore(folder / "objects")
     spool = Spool(
         folder / "spool",

@@ -25,7 +25,7 @@ import orjson
 from isocenter.dimse.net.client import ClientAssociation, Proposal, connect
 from isocenter.dimse.net.errors import AssociationAborted, DimseFailure, DimseTimeout
 from services.archive import CT, EXPLICIT, Image
-from services.processes import FOLDER_PREFIX, Process, ServiceFailed, free_ports
+from services.processes import Process, ServiceFailed, free_ports
 from services.schema import sqlite_with_schema
 
 AE_TITLE = "ISOCENTER"
@@ -83,7 +83,7 @@ class AttackedServer:
             *("--http-port", str(self.http_port), "--dicom-port", str(self.dicom_port)),
             *("--log-format", "json", "--auth", "off", *self.flags),
         ]
-        self.process = Process([*self.launcher, *command], log=self.log, env=self._environment())
+        self.process = Process([*self.launcher, *command], log=self.log, env=self.env)
         path = "/health/ready" if ready else "/health/live"
         self.process.wait_until(lambda: self._answers(path), f"answer to {path}")
         return self
@@ -147,7 +147,7 @@ class AttackedServer:
             capture_output=True,
             timeout=timeout_s,
             check=False,
-            env={**os.environ, **self._environment()},
+            env={**os.environ, **self.env},
         )
 
     def checked(self) -> dict[str, Any]:
@@ -206,14 +206,6 @@ class AttackedServer:
         """Blocks; the server must live meanwhile."""
         assert self.process is not None
         self.process.wait_until(condition, what, timeout_s)
-
-    def _environment(self) -> dict[str, str]:
-        """Compiled once a session: a test that starts twenty servers would wait a minute for the compiler."""
-        session = next(
-            (one for one in self.folder.parents if one.name.startswith(FOLDER_PREFIX)), self.folder
-        )
-        cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(session / "pycache")}
-        return {**cache, **self.env}
 
     def _answers(self, path: str) -> bool:
         try:

@@ -101,7 +101,7 @@ async def http_server(
     """``audited``: what is done is recorded. ``archive``: what ``services.archive.opened`` takes."""
     clock = ManualClock()
     database_url = database_url or sqlite_with_schema(folder / "isocenter.db")
-    async with opened(database_url, folder, migrate=True, clock=clock, **archive) as held:
+    async with opened(database_url, folder, clock=clock, **archive) as held:
         trail = AuditTrail(held.database, clock)
         images = open_images(held.leaving, workers=workers or WorkerPool(2), cache=cache)
         services = HttpServices(

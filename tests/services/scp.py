@@ -29,6 +29,7 @@ from isocenter.platform.db import Database
 from isocenter.platform.workers.pool import WorkerPool
 from services.archive import CT, ORGANIZATION, Image, TestArchive, opened
 from services.dcmtk import Dcmtk
+from services.schema import sqlite_with_schema
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
@@ -185,9 +186,8 @@ async def scp_door(
 ) -> AsyncIterator[ScpDoor]:
     """``database_url``: one of ``services.schema.fresh_url``. ``searching`` wraps the database
     that queries go to; ``spanning`` makes what asks other archives. ``archive``: what ``opened`` takes."""
-    migrate = not database_url
-    database_url = database_url or f"sqlite:///{folder / 'isocenter.db'}"
-    async with opened(database_url, folder, migrate=migrate, **archive) as held:
+    database_url = database_url or sqlite_with_schema(folder / "isocenter.db")
+    async with opened(database_url, folder, **archive) as held:
         ae_titles = AeTitles(held.database, held.clock, admit_any=admit_any, loopback_exempt=loopback_exempt)
         trail = AuditTrail(held.database, held.clock)
         outgoing = Outgoing(

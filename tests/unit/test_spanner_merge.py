@@ -105,7 +105,13 @@ def test_one_study_uid_of_two_patients_stays_two_answers() -> None:
         ({"PatientID": "77", "PatientName": "DOE^JIM", "PatientBirthDate": "19700101"}, False),  # a twin
         ({"PatientID": "P1", "PatientName": "DOE^JIM", "PatientBirthDate": "19700101"}, False),
         ({"PatientID": "77", "PatientName": "DOE^JOHN^M", "PatientBirthDate": "19700101"}, True),
-        ({"PatientID": "77", "PatientName": "DOE JOHN=山田^太郎"}, True),
+        ({"PatientID": "77", "PatientName": "DOE^ANN^J", "PatientBirthDate": "19700101"}, False),
+        ({"PatientID": "77", "PatientName": "DOE", "PatientBirthDate": "19700101"}, False),
+        ({"PatientID": "77", "PatientName": "DOE^J"}, False),  # not even a birth date
+        (
+            {"PatientID": "77", "PatientName": "DOE JOHN=山田^太郎", "PatientBirthDate": "19700101"},
+            True,
+        ),
         ({"PatientID": "77", "PatientBirthDate": "19700101"}, True),
         ({"PatientID": "77"}, False),
         ({}, True),
@@ -127,6 +133,9 @@ def test_the_same_study_under_the_ids_of_two_hospitals(values: dict[str, str], *
         ({"PatientName": "ROE^JANE", "PatientBirthDate": "19700101"}, True),  # she has married
         ({"PatientName": "ROE^JANE"}, False),
         ({"PatientName": "ROE^MARY", "PatientBirthDate": "19700101"}, False),
+        ({"PatientName": "DOE^MARY", "PatientBirthDate": "19700101"}, False),
+        ({"PatientBirthDate": "19700101"}, True),
+        ({}, True),
     ],
 )
 def test_the_same_study_under_one_id_of_an_unknown_domain(values: dict[str, str], *, together: bool) -> None:

@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from isocenter.dicom.dataset import encoding_of, inflated, is_deflated, read_dataset
@@ -165,16 +166,19 @@ async def with_whole(store: ObjectStore, instance: StoredInstance, work: Callabl
     path = store.local_path(instance.object_key)
     if path is not None:
         try:
-            file: BinaryIO = await asyncio.to_thread(path.open, "rb")
+            return await asyncio.to_thread(_mapped_at, path, instance.header_size, work)
         except FileNotFoundError:
             raise _unreadable(instance) from None
-        with file:
-            return await asyncio.to_thread(_mapped, file, instance.header_size, work)
     with tempfile.TemporaryFile() as copy:
         async for piece in stream_bytes(store, instance):
             await asyncio.to_thread(copy.write, piece)
         copy.flush()
         return await asyncio.to_thread(_mapped, copy, instance.header_size, work)
+
+
+def _mapped_at(path: Path, start: int, work: Callable[[Buffer], T]) -> T:
+    with path.open("rb") as file:
+        return _mapped(file, start, work)
 
 
 def _mapped(file: BinaryIO, start: int, work: Callable[[Buffer], T]) -> T:

@@ -3,7 +3,6 @@ one row cost more."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +13,7 @@ from isocenter.features.spanner.rows import Row, first_value
 _PATIENT_NAME = 0x00100010
 _BIRTH_DATE = 0x00100030
 _SEX = 0x00100040
-_BETWEEN_WORDS = re.compile(r"[\^= ]+")
+_WORDS_MIN = 2
 _TELLING = (ISSUER_OF_PATIENT_ID, PATIENT_ID, _PATIENT_NAME, _BIRTH_DATE, _SEX)
 
 
@@ -47,9 +46,9 @@ def _person(attributes: tuple[str, ...], issuer_default: str) -> Person:
 def same_in_one_study(one: Person, other: Person) -> bool:
     """Both rows name the same study, which speaks for it.
 
-    Within one domain of IDs the ID decides. Otherwise nothing may contradict (twins share family name and
-    birth date) and name or birth date must agree. Where a domain is not known, an equal ID counts as well: it
-    lets a part of the name change with the same birth date, as by marriage.
+    Within one domain of IDs the ID decides. Otherwise nothing may contradict, and names must be equal, or
+    birth dates with names that fit: twins share family name and birth date. Where a domain is not known, an
+    equal ID counts as well, also with another family name.
     """
     if not one.is_told or not other.is_told:
         return True
@@ -58,17 +57,11 @@ def same_in_one_study(one: Person, other: Person) -> bool:
     if _contradict(one.birth_date, other.birth_date) or _contradict(one.sex, other.sex):
         return False
     born_alike = bool(one.birth_date) and one.birth_date == other.birth_date
-    names_told = bool(one.name and other.name)
-    may_share_id = bool(one.patient_id) and one.patient_id == other.patient_id
-    if may_share_id and not (one.issuer and other.issuer):
-        return (
-            not names_told
-            or _names_agree(one.name, other.name)
-            or (born_alike and not _words(one.name).isdisjoint(_words(other.name)))
-        )
-    if names_told:
-        return _names_agree(one.name, other.name)
-    return born_alike
+    names_fit = not one.name or not other.name or _fit(one.name, other.name)
+    is_domain_known = bool(one.issuer and other.issuer)
+    if one.patient_id and one.patient_id == other.patient_id and not is_domain_known:
+        return names_fit or (born_alike and _given_name(one.name) == _given_name(other.name))
+    return (bool(one.name) and one.name == other.name) or (born_alike and names_fit)
 
 
 def same_patient(one: Person, other: Person) -> bool:
@@ -81,17 +74,18 @@ def same_patient(one: Person, other: Person) -> bool:
     return bool(one.name and one.birth_date) and (one.name, one.birth_date) == (other.name, other.birth_date)
 
 
-@lru_cache(maxsize=4096)
-def _words(name: str) -> frozenset[str]:
-    return frozenset(filter(None, _BETWEEN_WORDS.split(name)))
+def _fit(one: str, other: str) -> bool:
+    """Whether the shorter name is how the longer one begins, to the word's beginning: archives leave out
+    middle names, titles and writing systems, and write initials. A family name alone could be anybody's."""
+    if one == other:
+        return True
+    words, others = (name.partition("=")[0].replace("^", " ").split() for name in (one, other))
+    begins = (a.startswith(b) or b.startswith(a) for a, b in zip(words, others, strict=False))
+    return min(len(words), len(others)) >= _WORDS_MIN and all(begins)
 
 
-@lru_cache(maxsize=4096)
-def _names_agree(one: str, other: str) -> bool:
-    """Each word of the shorter name is in the longer one, if only by its beginning: archives leave out middle
-    names, titles and writing systems."""
-    fewer, more = sorted((_words(one), _words(other)), key=len)
-    return all(any(a.startswith(b) or b.startswith(a) for b in more) for a in fewer)
+def _given_name(name: str) -> str:
+    return name.partition("=")[0].partition("^")[2].partition("^")[0]
 
 
 def _contradict(one: str, other: str) -> bool:
